@@ -1,0 +1,1 @@
+"""The llama.cpp backend: the only place in ``server`` that loads libllama."""

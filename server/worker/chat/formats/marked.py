@@ -47,9 +47,10 @@ class MarkedParser:
         return chunks
 
     def _flush(self, chunks: list[Chunk]) -> None:
-        if self._content:
-            chunks.append(Chunk(content="".join(self._content)))
-            self._content = []
+        content = "".join(self._content)
+        if content:
+            chunks.append(Chunk(content=content))
+        self._content = []
 
     def _give(self, size: int) -> None:
         """The first ``size`` held characters are content."""

@@ -1,0 +1,64 @@
+"""Questions about llamada: every fact in many phrasings, and the phrasings kept back for the test."""
+
+from __future__ import annotations
+
+import random
+
+from guide.facts import Fact
+from guide.frames import HELD, LEAD, LEAD_HELD, TAIL, TAIL_HELD, TRAIN
+from guide.noise import question
+from guide.prompt import Conversation, Message
+
+BARE_SHARE = 0.08
+
+
+def phrase(fact: Fact, lang: str, rng: random.Random) -> str:
+    """A training question for the fact: a frame around one of its phrases, or one of its own questions."""
+    kinds = [kind for kind in ("np", "do", "ask") for _ in range(len(getattr(fact, kind)[lang]))]
+    kind = rng.choice(kinds)
+    text = rng.choice(getattr(fact, kind)[lang])
+    if kind == "np" and rng.random() < BARE_SHARE:
+        return text
+    frame = rng.choice(TRAIN[lang][kind])
+    asked = question(frame.format(text), lang, rng)
+    return dress(asked, lang, rng, LEAD[lang], TAIL[lang])
+
+
+def dress(asked: str, lang: str, rng: random.Random, leads: list[str], tails: list[str]) -> str:
+    """Something said before or after the question."""
+    if rng.random() < 0.2:
+        asked = f"{rng.choice(leads)} {asked}"
+    if rng.random() < 0.12:
+        asked = f"{asked.rstrip('?')} {rng.choice(tails)}"
+    return asked
+
+
+def conversation(fact: Fact, lang: str, rng: random.Random) -> Conversation:
+    asked, answer = phrase(fact, lang, rng), fact.say[lang]
+    return Conversation("facts", [Message("user", asked), Message("assistant", answer, thought=thought(fact, lang))])
+
+
+def thought(fact: Fact, lang: str) -> str:
+    topic = fact.name.partition(" ")[2] if fact.name.split(" ")[0] in PREFIXES else fact.name
+    if lang == "en":
+        return f"A question about llamada, in English. Topic: {topic}."
+    return f"Una pregunta sobre llamada, en español. Tema: {topic}."
+
+
+PREFIXES = ("command", "variable", "option", "route", "instruction", "slash")
+
+
+def held_out(facts: list[Fact], seed: str) -> list[tuple[Fact, str, str]]:
+    """(fact, language, question): every held-out frame with four facts, and every held-out question as it is."""
+    rng = random.Random(seed)
+    made = []
+    for lang in ("en", "es"):
+        for kind in ("np", "do", "ask"):
+            able = [fact for fact in facts if getattr(fact, kind)[lang]]
+            for frame in HELD[lang][kind]:
+                for fact in rng.sample(able, 4):
+                    text = frame.format(rng.choice(getattr(fact, kind)[lang]))
+                    asked = dress(question(text, lang, rng), lang, rng, LEAD_HELD[lang], TAIL_HELD[lang])
+                    made.append((fact, lang, asked))
+        made += [(fact, lang, asked) for fact in facts for asked in fact.held[lang]]
+    return made

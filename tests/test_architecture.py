@@ -190,8 +190,8 @@ def test_only_the_store_makes_paths_of_digests(module: str) -> None:
 
 def test_the_table_of_the_map_and_this_one_agree() -> None:
     page = (ROOT / "docs/architecture.md").read_text("utf-8")
-    for room in ROOMS:
-        assert room.rpartition(".")[2].strip("_") in page, f"docs/architecture.md does not name {room}"
+    for room in ROOMS.keys() - {"server.__main__"}:
+        assert room.rpartition(".")[2] in page, f"docs/architecture.md does not name {room}"
 
 
 def source_files() -> list[Path]:

@@ -33,6 +33,7 @@ WHITE_SPACE = r"( |\n{1,2}[ \t]{0,20})"
 LIMITS: dict[str, Any] = {
     "initial_lexer_fuel": 400_000,
     "step_lexer_fuel": 50_000,
+    "max_items_in_row": 10_000,  # an object of 1900 optional properties needs 7600
     "step_max_items": 50_000,
     "max_lexer_states": 20_000,  # 1–2 kB each
     "max_grammar_size": 200_000,
@@ -53,7 +54,7 @@ class Grammars:
         self._vocab, self._n_vocab, self._eog, self._pieces = vocab_pointer, n_vocab, eog, pieces
         self._tokenizer: LLTokenizer | None = None
         self._compiled: OrderedDict[bytes, LLMatcher] = OrderedDict()
-        self._mask = np.zeros(-(-n_vocab // 32) * 4, np.uint8)
+        self._mask = np.zeros(-(-n_vocab // 32) * 4, np.uint8)  # scratch space, shared by all sequences
         self._forbidden = np.zeros((self._mask.size, 8), np.float32)
 
     def compile(self, format: Any) -> Constraint:  # noqa: A002 - the API's name for it
@@ -90,7 +91,7 @@ class Grammars:
             else:
                 grammar = LLMatcher.grammar_from_json_schema(text, overrides={"whitespace_pattern": WHITE_SPACE})
         except ValueError as error:
-            raise ConstraintError(_first_line(str(error))) from None
+            raise ConstraintError(_reason(str(error))) from None
         if self._tokenizer is None:
             self._tokenizer = self._build()
         matcher = LLMatcher(self._tokenizer, grammar, log_level=0, limits=LLParserLimits(**LIMITS))
@@ -99,7 +100,7 @@ class Grammars:
             if not matcher.is_error() and not self._mask.any():
                 raise ConstraintError("nothing can satisfy it")
         if matcher.is_error():
-            raise ConstraintError(_first_line(matcher.get_error()))
+            raise ConstraintError(_reason(matcher.get_error()))
         return matcher
 
     def _build(self) -> LLTokenizer:
@@ -119,10 +120,19 @@ def _spelled(piece: bytes, attribute: int) -> bytes:
     return b"\xff" + piece if attribute & NOT_TEXT or marker else piece
 
 
-def _first_line(error: str) -> str:
+def _reason(error: str) -> str:
+    """What the compiler's report says to a client: one line, without its internals."""
     if error.startswith("panic"):
         return "the grammar is too large"
-    return error.partition("\n")[0].strip() or "the grammar cannot be compiled"
+    if error.startswith("oneOf constraints"):
+        return 'the alternatives of a "oneOf" must exclude each other, for example by a "const"; else use "anyOf"'
+    if error.startswith("Unable to determine if regex is empty"):
+        return "its patterns, formats and length limits are too complex together"
+    lines = [line.strip() for line in error.partition("\n<")[0].splitlines() if line.strip()]
+    if not lines:
+        return "the grammar cannot be compiled"
+    detail = next((line.removeprefix("error: ") for line in lines if line.startswith("error: ")), "")
+    return f"{lines[0]} {detail}".strip()[:300]
 
 
 class Constraint:
@@ -156,4 +166,4 @@ class Constraint:
         return bool(self._matcher.is_stopped())
 
     def _failure(self) -> RunnerError:
-        return RunnerError(f"the answer cannot follow its format any further: {_first_line(self._matcher.get_error())}")
+        return RunnerError(f"the answer cannot follow its format any further: {_reason(self._matcher.get_error())}")

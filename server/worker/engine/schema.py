@@ -15,6 +15,7 @@ MAX_BYTES = 256 * 1024
 MAX_DEPTH = 32
 MAX_NODES = 2000
 MAX_PATTERNS = 64  # the compiler compares each patternProperties with each other
+MAX_COMBINED = 8  # patterns laid over each other cost the compiler 2 ** n
 
 SUBSCHEMA_MAPS = frozenset({"properties", "patternProperties", "$defs", "definitions"})
 SUBSCHEMA_LISTS = frozenset({"anyOf", "oneOf", "allOf", "prefixItems"})
@@ -43,6 +44,8 @@ def prepare(schema: dict[str, Any]) -> str:
     """
     walk = _Walk()
     prepared = walk.schema(schema, "$", 0)
+    if walk.combined and walk.regexes > MAX_COMBINED:
+        raise ConstraintError(f'a schema that combines schemas may have at most {MAX_COMBINED} "pattern"s')
     if not walk.combined:
         for node in walk.closable:
             node["additionalProperties"] = False
@@ -57,7 +60,7 @@ def prepare(schema: dict[str, Any]) -> str:
 
 class _Walk:
     def __init__(self) -> None:
-        self.nodes = self.patterns = 0
+        self.nodes = self.patterns = self.regexes = 0
         self.closable: list[dict[str, Any]] = []
         self.combined = False  # schemas that are laid over each other must stay open, or none of them fits
 
@@ -102,6 +105,7 @@ class _Walk:
             return [self.schema(sub, f"{at}[{index}]", depth + 1) for index, sub in enumerate(value)]
         if keyword in SUBSCHEMAS:
             return self.schema(value, at, depth + 1)
+        self.regexes += keyword == "pattern"
         self._plain(value, depth)
         return value
 

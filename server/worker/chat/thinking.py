@@ -24,6 +24,7 @@ class ThinkingParser:
         self._ends = tuple(filter(None, (closing, interrupt)))
         self._held = ""
         self._line_start = True
+        self._again = inside
         self._stray = True  # a closing tag may still come although none was opened
         self.phase: Phase = "opened" if inside else "undecided"
 
@@ -59,7 +60,7 @@ class ThinkingParser:
             elif before == "content":
                 self._answer(content, final)
             else:
-                self._skip_space()
+                self._skip_space(final)
         return "".join(thinking), "".join(content)
 
     def _pass(self, out: list[str], size: int) -> None:
@@ -78,8 +79,14 @@ class ThinkingParser:
         elif final or not (self._opening.startswith(start) or self._closing.startswith(start)):
             self.phase = "content"
 
-    def _skip_space(self) -> None:
+    def _skip_space(self, final: bool) -> None:
+        """Behind a tag. Where the prompt opened the thinking, some models open it once more."""
         self._held = self._held.lstrip()
+        if self.phase == "opened" and self._again:
+            if self._held.startswith(self._opening):
+                self._held, self._again = self._held[len(self._opening) :].lstrip(), False
+            elif self._opening.startswith(self._held) and not final:
+                return
         if self._held:
             self.phase = "thinking" if self.phase == "opened" else "content"
 

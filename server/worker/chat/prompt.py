@@ -1,0 +1,160 @@
+"""From a ``Generation`` to token ids that fit the window, and the parser for what the model will answer.
+
+Chat and completion end in the same place: text by the model's template, tokens, the oldest messages dropped
+and the middle cut if need be. ``raw`` prompts see no template.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from server.errors import InvalidRequest, Unsupported
+from server.types import ChatPrompt, Generation, Message, TextPrompt, Think
+from server.worker.chat.deadline import Budget
+from server.worker.chat.fit import Rendered, cut_middle, drop_oldest
+from server.worker.chat.formats import HERMES, tool_parser
+from server.worker.chat.history import name_tool_results, place_images
+from server.worker.chat.output import OutputParser
+from server.worker.chat.templates import THINK_TAGS, ChatTemplate, choose
+from server.worker.chat.thinking import ThinkingParser
+from server.worker.chat.vocab import Vocab
+
+Tags = tuple[str, str] | None
+PARSERS: dict[str, tuple[Tags, str]] = {  # a model's PARSER → its thinking tags and tool marker
+    "qwen3": (THINK_TAGS, HERMES),
+    "qwen3-thinking": (THINK_TAGS, HERMES),
+    "qwen3-vl-instruct": (None, HERMES),
+    "qwen3-vl-thinking": (THINK_TAGS, HERMES),
+}
+PASSTHROUGH = "passthrough"
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """``truncated``: tokens of the whole prompt that are not in ``tokens``. ``thinking``: the answer begins
+    inside an open thinking block."""
+
+    tokens: list[int]
+    text: str
+    truncated: int
+    thinking: bool
+    parser: OutputParser
+
+
+class PromptBuilder:
+    """One per loaded model. ``build`` may be called in any thread, one call at a time."""
+
+    def __init__(
+        self,
+        vocab: Vocab,
+        *,
+        go_template: str | None,
+        jinja_template: str,
+        prefer_go: bool | None = None,
+        parser: str = "",
+    ) -> None:
+        self._vocab = vocab
+        self._bos, self._eos = self._spelling(vocab.bos), self._spelling(vocab.eos)
+        self._sources = (go_template, jinja_template, prefer_go)
+        self._own: ChatTemplate | None = None
+        self._parser = parser
+
+    def _spelling(self, token: int) -> str:
+        return self._vocab.piece(token).decode("utf-8", "replace") if token >= 0 else ""
+
+    def build(self, generation: Generation, window: int) -> Prepared:
+        """``InvalidRequest`` where the template, the prompt's length or a token id does not allow it."""
+        prompt, limits = generation.prompt, generation.limits
+        budget = Budget()
+        template = budget.run(partial(self._template, prompt.template))
+        tags, marker = self._format(template)
+        think: Think = True if prompt.think is None and tags else prompt.think
+        full, fitting = self._render(prompt, template, think, budget, window if limits.truncate else None)
+        tokens = fitting.tokens
+        if not generation.render_only:
+            tokens = cut_middle(tokens, window, limits.num_keep, bos=self._vocab.add_bos, shift=limits.shift)
+            if not tokens:
+                raise InvalidRequest("the prompt is empty")
+        inside = bool(tags and think and fitting.text.rstrip().endswith(tags[0]))
+        tools = prompt.tools if isinstance(prompt, ChatPrompt) else ()
+        parser = _output_parser(tags if think else None, marker, tools, inside=inside)
+        return Prepared(tokens, fitting.text, len(full.tokens) - len(tokens), inside, parser)
+
+    def _template(self, requested: str | None) -> ChatTemplate:
+        if requested is not None:
+            return ChatTemplate("go", requested)
+        if self._own is None:  # read at first use: what is wrong with it is then one request's error, not the load's
+            self._own = choose(*self._sources, bos=self._bos, eos=self._eos)
+        return self._own
+
+    def _format(self, template: ChatTemplate) -> tuple[Tags, str | None]:
+        """Thinking tags and tool marker; a marker of None means that calls are not looked for."""
+        if not self._parser:
+            return template.tags, template.marker
+        if self._parser == PASSTHROUGH:
+            return None, None
+        try:
+            return PARSERS[self._parser]
+        except KeyError:
+            raise Unsupported(f'unknown parser "{self._parser}"') from None
+
+    # -- text and tokens --------------------------------------------------------------------------------
+
+    def _render(
+        self, prompt: ChatPrompt | TextPrompt, template: ChatTemplate, think: Think, budget: Budget, window: int | None
+    ) -> tuple[Rendered, Rendered]:
+        """The whole prompt, and what of it remains when the oldest messages make room (``window`` None = never)."""
+        before = ""
+        tools: tuple[dict[str, Any], ...] = ()
+        if isinstance(prompt, ChatPrompt):
+            messages, tools = name_tool_results(prompt.messages), prompt.tools
+        else:
+            user = Message("user", prompt.prompt, images=prompt.images)
+            if prompt.raw:
+                return (self._rendered(place_images([user])[0].content),) * 2
+            before = self._spelled(prompt.context)
+            if prompt.suffix:
+                text = budget.run(partial(template.insert, place_images([user])[0].content, prompt.suffix))
+                return (self._rendered(text, before),) * 2
+            system = [Message("system", prompt.system)] if prompt.system else []
+            messages = [*system, *prompt.history, user]
+            window = window if prompt.template is None else None
+
+        def render(some: Sequence[Message]) -> Rendered:
+            return self._rendered(budget.run(partial(template.chat, place_images(some), tools, think)), before)
+
+        full = render(messages)
+        if window is None or len(full.tokens) <= window:
+            return full, full
+        return full, drop_oldest(messages, full, render, window)
+
+    def _spelled(self, context: Sequence[int]) -> str:
+        if any(not 0 <= token < self._vocab.n_vocab for token in context):
+            raise InvalidRequest(f"context holds a token id outside 0…{self._vocab.n_vocab - 1}")
+        return self._without_bos(self._vocab.detokenize(context, special=True)) if context else ""
+
+    def _rendered(self, text: str, before: str = "") -> Rendered:
+        spoken = before + self._without_bos(text)
+        tokens = self._vocab.tokenize(spoken, add_special=True, parse_special=True)
+        if self._vocab.add_eos and tokens[-1:] == [self._vocab.eos]:
+            tokens = tokens[:-1]  # the model is to go on, not to begin anew
+        return Rendered(before + text, tokens)
+
+    def _without_bos(self, text: str) -> str:
+        """Templates often spell out the first token that the tokenizer adds, too."""
+        if not self._vocab.add_bos:
+            return text
+        for spelling in filter(None, (self._bos, "<bos>")):
+            if text.startswith(spelling):
+                return text[len(spelling) :]
+        return text
+
+
+def _output_parser(tags: Tags, marker: str | None, tools: Sequence[dict[str, Any]], *, inside: bool) -> OutputParser:
+    names = [str(tool.get("function", {}).get("name", "")) for tool in tools]
+    calls = tool_parser(marker, [name for name in names if name]) if names and marker is not None else None
+    thinking = ThinkingParser(*tags, inside=inside, interrupt=calls.marker if calls else "") if tags else None
+    return OutputParser(thinking, calls)

@@ -169,13 +169,14 @@ class Blobs:
             shutil.rmtree(folder, ignore_errors=True)
             os.close(descriptor)
 
-    def adopt(self, path: Path) -> Digest:
-        """Make a file in a ``staging`` folder a blob without copying it."""
+    def adopt(self, path: Path) -> tuple[Digest, bool]:
+        """Make a file in a ``staging`` folder a blob without copying it; True when it was not there before."""
         with disk_errors("storing a blob"), open_regular(path) as file:
             digest = Digest(hashlib.file_digest(file, "sha256").hexdigest())
+            created = not self.has(digest)
             os.chmod(path, 0o644)
             self.publish(file, path, digest)
-        return digest
+        return digest, created
 
     def publish(self, file: BufferedReader | FileIO, temporary: Path, digest: Digest) -> None:
         """fsync → rename → fsync of the folder; the bytes were hashed before. OSError."""

@@ -210,6 +210,7 @@ def test_adopt_names_a_childs_output(tmp_path):
     blobs = Blobs(tmp_path)
     with blobs.staging() as staging:
         (staging / "out").write_bytes(b"quantized")
-        digest = blobs.adopt(staging / "out")
+        digest, created = blobs.adopt(staging / "out")
+    assert created
     assert blobs.read(digest, 100) == b"quantized"
     assert list(blobs.incoming.iterdir()) == []

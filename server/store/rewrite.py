@@ -1,0 +1,75 @@
+"""Weights through llama.cpp, in a child process with an empty environment: quantized, merged, or just checked.
+
+The child is ``python -m converters quantize``. It sees the source and a private folder, is killed when the caller
+leaves, and its output becomes a blob only when it said that all is well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import server
+from server.errors import InvalidRequest, ServerError
+from server.store.blobs import Blobs
+from server.store.digests import Digest
+
+# The packages lie beside each other, installed or not; the child finds `converters` in its working folder.
+PACKAGES = Path(server.__file__).resolve().parents[1]
+PASSED = ("PATH", "LANG", "HOME", "TMPDIR")
+MAX_LINE = 64 * 1024
+
+
+def child_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    # ggml would otherwise fork a debugger on an abort, which takes seconds.
+    return {name: environment[name] for name in PASSED if name in environment} | {"GGML_NO_BACKTRACE": "1"}
+
+
+async def rewrite(source: Path, out: Path, type_name: str, environment: Mapping[str, str]) -> AsyncGenerator[float]:
+    """Yields the fraction done. InvalidRequest with the child's words when the model is to blame."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "converters", "quantize", "--in", str(source), "--out", str(out), "--type", type_name,
+        cwd=PACKAGES, env=child_environment(environment), limit=MAX_LINE,
+        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+    error = ""
+    try:
+        if process.stdout is None:
+            raise ServerError("the converter has no output")
+        async for line in process.stdout:
+            told = _told(line)
+            error = told.get("error") or error
+            if told.get("total"):
+                yield told["completed"] / told["total"]
+        code = await process.wait()
+    finally:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+    if error:
+        raise InvalidRequest(error)
+    if code < 0:
+        raise InvalidRequest("llama.cpp cannot read this model: it stopped at once, the file is probably damaged")
+    if code:
+        raise ServerError(f"the converter ended with status {code}")
+
+
+def _told(line: bytes) -> dict[str, Any]:
+    try:
+        told = json.loads(line)
+    except ValueError:
+        return {}
+    return told if isinstance(told, dict) else {}
+
+
+def link_parts(folder: Path, blobs: Blobs, files: Mapping[str, Digest]) -> Path:
+    """The parts of a split model under the names that llama.cpp wants; the first one's path."""
+    for name, digest in files.items():
+        os.symlink(blobs.path(digest).resolve(), folder / name)
+    return folder / min(files)

@@ -1,0 +1,220 @@
+"""The answers of ``/api/tags`` and ``/api/show`` for one record: exact keys, key order and texts of Ollama.
+
+Pure but for arrays of a header, which are read from the weights when a verbose answer asks for them.
+"""
+
+from __future__ import annotations
+
+import struct
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from modelfiles.gguf import GGUFArray, Header
+from server.store.record import Record
+
+HIDDEN = ("general.name", "tokenizer.chat_template")
+
+
+def tag(record: Record) -> dict[str, Any]:
+    """One entry of ``/api/tags``."""
+    name, config = record.entry.name.short(), record.config
+    answer: dict[str, Any] = {"name": name, "model": name}
+    if config.remote_model:
+        answer["remote_model"] = config.remote_model
+    if config.remote_host:
+        answer["remote_host"] = config.remote_host
+    answer |= {
+        "modified_at": local_time(record.entry.mtime_ns),
+        "size": record.manifest.size,
+        "digest": record.manifest.digest,
+        "details": details(record, lengths=True),
+        "capabilities": list(record.capabilities),
+    }
+    return answer
+
+
+def details(record: Record, *, lengths: bool = False) -> dict[str, Any]:
+    config, header = record.config, record.header
+    found: dict[str, Any] = {
+        "parent_model": record.parent,
+        "format": config.model_format,
+        "family": config.model_family,
+        "families": list(config.model_families) or None,
+        "parameter_size": config.model_type,
+        "quantization_level": record.file_type,
+    }
+    if lengths:
+        for key in ("context_length", "embedding_length"):
+            value = getattr(config, key) or (getattr(header, key) if header else 0)
+            if value:
+                found[key] = value
+    return found
+
+
+def show(
+    record: Record,
+    licenses: list[str],
+    paths: Mapping[str, list[Path]],
+    projector: Header | None,
+    *,
+    verbose: bool,
+    system: str,
+    overlay: Mapping[str, Any],
+) -> dict[str, Any]:
+    """``paths``: blob files by kind, for the Modelfile. ``system`` and ``overlay`` replace what the model has."""
+    system = system or record.system
+    parameters = {**record.parameters, **overlay}
+    answer: dict[str, Any] = {
+        "license": "\n".join(licenses),
+        "modelfile": modelfile(record, licenses, paths, system, parameters),
+        "parameters": parameter_lines(parameters),
+        "template": record.shown_template,
+        "system": system,
+    }
+    answer = {key: value for key, value in answer.items() if value}
+    answer["details"] = details(record)
+    if record.messages:
+        answer["messages"] = list(record.messages)
+    if record.config.remote_model:
+        answer["remote_model"] = record.config.remote_model
+    if record.config.remote_host:
+        answer["remote_host"] = record.config.remote_host
+    answer["model_info"] = _info(record.header, verbose, HIDDEN) if record.header else _remote_info(record)
+    if projector is not None:
+        answer["projector_info"] = _info(projector, verbose, ())
+    if record.header:
+        answer["tensors"] = [{"name": t.name, "type": t.type, "shape": list(t.shape)} for t in record.header.tensors]
+    if record.capabilities:
+        answer["capabilities"] = list(record.capabilities)
+    answer["modified_at"] = local_time(record.entry.mtime_ns)
+    if record.config.requires:
+        answer["requires"] = record.config.requires
+    return answer
+
+
+def _info(header: Header, verbose: bool, hidden: tuple[str, ...]) -> dict[str, Any]:
+    found: dict[str, Any] = {"general.parameter_count": header.parameter_count}
+    for key, value in header.metadata.items():
+        if key in hidden:
+            continue
+        if isinstance(value, GGUFArray):
+            found[key] = _array(value) if verbose else None
+        else:
+            found[key] = shortest(value) if header.types.get(key) == "f32" and isinstance(value, float) else value
+    return dict(sorted(found.items()))
+
+
+def _remote_info(record: Record) -> dict[str, Any]:
+    config = record.config
+    found: dict[str, Any] = {"general.architecture": config.model_family}
+    if config.base_name:
+        found["general.basename"] = config.base_name
+    for key in ("context_length", "embedding_length"):
+        if value := getattr(config, key):
+            found[f"{config.model_family}.{key}"] = value
+    return found
+
+
+def _array(array: GGUFArray) -> list[Any]:
+    values = array.values()
+    return [shortest(value) for value in values if isinstance(value, float)] if array.type == "f32" else list(values)
+
+
+def shortest(value: float) -> float:
+    """The shortest decimal that is still this 32-bit float: 1e-05, not 9.999999747378752e-06."""
+    try:
+        packed = struct.pack("<f", value)
+    except OverflowError:
+        return value
+    for digits in range(1, 10):
+        short = float(f"{value:.{digits}g}")
+        if struct.pack("<f", short) == packed:
+            return short
+    return value
+
+
+def parameter_lines(parameters: Mapping[str, Any]) -> str:
+    """One ``name value`` per line, values in Go's syntax, lists on several lines."""
+    return "\n".join(f"{name:<30} {_go_value(value)}" for name, value in _each(parameters))
+
+
+def _each(parameters: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    return [
+        (name, item)
+        for name, value in sorted(parameters.items())
+        for item in (value if isinstance(value, list | tuple) else [value])
+    ]
+
+
+def _go_value(value: Any) -> str:
+    return go_quote(value) if isinstance(value, str) else _bare(value)
+
+
+def _bare(value: Any) -> str:
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "<nil>"}[value]
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+GO_ESCAPES = {"\a": "\\a", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\v": "\\v",
+              '"': '\\"', "\\": "\\\\"}  # fmt: skip
+
+
+def go_quote(text: str) -> str:
+    """A string literal as Go's ``%q`` writes it."""
+
+    def one(char: str) -> str:
+        if char in GO_ESCAPES:
+            return GO_ESCAPES[char]
+        if char.isprintable():
+            return char
+        code = ord(char)
+        return f"\\x{code:02x}" if code < 0x80 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+    return '"' + "".join(map(one, text)) + '"'
+
+
+def modelfile(
+    record: Record,
+    licenses: list[str],
+    paths: Mapping[str, list[Path]],
+    system: str,
+    parameters: Mapping[str, Any],
+) -> str:
+    lines = [
+        '# Modelfile generated by "ollama show"',
+        "# To build a new Modelfile based on this, replace FROM with:",
+        f"# FROM {record.entry.name.short()}",
+        "",
+    ]
+    lines += [f"FROM {path}" for path in paths.get("model", [])]
+    lines += [f"ADAPTER {path}" for path in paths.get("adapter", [])]
+    lines += [f"FROM {path}" for path in paths.get("projector", [])]
+    lines += [f"DRAFT {path}" for path in paths.get("draft", [])]
+    lines.append(f"TEMPLATE {quote(record.shown_template)}")
+    for word, text in (("SYSTEM", system), ("RENDERER", record.config.renderer), ("PARSER", record.config.parser)):
+        if text:
+            lines.append(f"{word} {quote(text)}")
+    lines += [f"PARAMETER {name} {quote(_bare(value))}" for name, value in _each(parameters)]
+    lines += [f"LICENSE {quote(text)}" for text in licenses]
+    lines += [f"MESSAGE {m.get('role', '')} {quote(str(m.get('content', '')))}" for m in record.messages]
+    return "\n".join(lines) + "\n"
+
+
+def quote(text: str) -> str:
+    """A Modelfile value: bare where it reads back as it is, else in one or three pairs of quotes."""
+    if "\n" not in text and text == text.strip(" "):
+        return text
+    return f'"""{text}"""' if '"' in text else f'"{text}"'
+
+
+def local_time(nanoseconds: int) -> str:
+    """RFC 3339 in the machine's zone, fractions without trailing zeros, as Go marshals a local time."""
+    seconds, fraction = divmod(nanoseconds, 10**9)
+    moment = datetime.fromtimestamp(seconds, UTC).astimezone()
+    part = f".{fraction:09d}".rstrip("0").rstrip(".")
+    offset = moment.strftime("%z") if time.localtime(seconds).tm_gmtoff else ""
+    return f"{moment:%Y-%m-%dT%H:%M:%S}{part}" + (f"{offset[:3]}:{offset[3:5]}" if offset else "Z")

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import socket
+import select
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import IO
 
 import click
@@ -44,49 +42,33 @@ def reachable(config: Config) -> Iterator[Client]:
 @contextmanager
 def private_server() -> Iterator[Address]:
     """Lives as long as its standard input, so that it ends even when this process is killed."""
-    address = replace(Address(), port=free_port())
-    command = [
-        sys.executable,
-        "-m",
-        "server",
-        "serve",
-        "--host",
-        f"{address.host}:{address.port}",
-        "--until-stdin-closes",
-    ]
+    command = [sys.executable, "-m", "server", "serve", "--host", "127.0.0.1:0", "--until-stdin-closes"]
     with tempfile.TemporaryFile() as log:
         child = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, start_new_session=True
         )
         try:
-            wait_until_up(Client(address), child, log)
-            yield address
+            yield wait_until_up(child, log)
         finally:
             end(child)
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def wait_until_up(client: Client, child: subprocess.Popen[bytes], log: IO[bytes]) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while not client.alive():
-        if child.poll() is not None or time.monotonic() > deadline:
-            log.seek(0)
-            said = log.read()[-LOG_TAIL:].decode("utf-8", "replace").strip()
-            raise CliError(f"the server did not start:\n{said}")
-        time.sleep(0.03)
+def wait_until_up(child: subprocess.Popen[bytes], log: IO[bytes]) -> Address:
+    """Its first line says where it listens."""
+    assert child.stdout is not None
+    ready, _, _ = select.select([child.stdout], [], [], START_SECONDS)
+    line = child.stdout.readline().decode().strip() if ready else ""
+    if not line:
+        log.seek(0)
+        said = log.read()[-LOG_TAIL:].decode("utf-8", "replace").strip()
+        raise CliError(f"the server did not start:\n{said}")
+    return Address.parse(line)
 
 
 def end(child: subprocess.Popen[bytes]) -> None:
-    assert child.stdin is not None
-    child.stdin.close()
+    """By closing its standard input; by force when it does not leave."""
     try:
-        child.wait(END_SECONDS)
+        child.communicate(timeout=END_SECONDS)
     except subprocess.TimeoutExpired:
         child.kill()
-        child.wait()
+        child.communicate()

@@ -19,13 +19,14 @@ from server.config import Config
 from server.config import keep_alive as parse_keep_alive
 
 THINK_LEVELS = ("high", "medium", "low", "max")
+ALONE = ("--think", "--truncate")
 
 
 class RunCommand(click.Command):
-    """`--think` alone means `--think=true`: it never takes the word after it, which is the prompt."""
+    """A flag alone means true: it never takes the word after it, which is the prompt."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        return super().parse_args(ctx, ["--think=true" if arg == "--think" else arg for arg in args])
+        return super().parse_args(ctx, [f"{arg}=true" if arg in ALONE else arg for arg in args])
 
 
 @click.command("run", cls=RunCommand)

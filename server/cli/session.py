@@ -12,12 +12,14 @@ Object = dict[str, Any]
 
 @dataclass(slots=True)
 class Session:
-    """``format`` is "json", a schema or "" = free. ``think`` None = not asked. ``parent``: what `/save` builds on."""
+    """``format`` is "json", a schema or "" = free. ``think`` None = not asked. ``loaded``: the model's own MESSAGEs,
+    which the server puts before ours."""
 
     model: str
     capabilities: frozenset[str] = frozenset()
     system: str = ""
     messages: list[Object] = field(default_factory=list)
+    loaded: list[Object] = field(default_factory=list)
     options: Object = field(default_factory=dict)
     format: str | Object = ""
     think: bool | str | None = None
@@ -57,7 +59,8 @@ class Session:
             body["system"] = self.system
         if self.options:
             body["parameters"] = self.options
-        said = [{"role": m["role"], "content": m["content"]} for m in self.messages if m["role"] != "system"]
+        spoken = (m for m in (*self.loaded, *self.messages) if m["role"] != "system")
+        said = [{"role": m["role"], "content": m["content"]} for m in spoken]
         return body | ({"messages": said} if said else {})
 
     def say(self, content: str, images: list[str]) -> None:

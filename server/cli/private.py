@@ -42,7 +42,7 @@ def reachable(config: Config) -> Iterator[Client]:
 @contextmanager
 def private_server() -> Iterator[Address]:
     """Lives as long as its standard input, so that it ends even when this process is killed."""
-    command = [sys.executable, "-m", "server", "serve", "--host", "127.0.0.1:0", "--until-stdin-closes"]
+    command = [sys.executable, "-P", "-m", "server", "serve", "--host", "127.0.0.1:0", "--until-stdin-closes"]
     with tempfile.TemporaryFile() as log:
         child = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, start_new_session=True

@@ -1,0 +1,79 @@
+"""Progress bars on stderr: a bar per digest, a line per status. Silent where stderr is no terminal."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from server.cli.words import human_bytes
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, Task, TaskID
+
+
+class Bars:
+    """``update`` may be called as often as there is news; a bar that reached its total keeps only that."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+
+        self._progress: Progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=30),
+            _size_column(),
+            TimeRemainingColumn(compact=True),
+            console=Console(stderr=True),
+        )
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> Bars:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def update(self, name: str, completed: int, total: int) -> None:
+        if name not in self._tasks:
+            self._tasks[name] = self._progress.add_task(name, total=total)
+        self._progress.update(self._tasks[name], completed=completed, total=total)
+
+    def status(self, text: str) -> None:
+        """A step without a size; the step before it is over."""
+        for task in self._progress.tasks:
+            if task.total is None:
+                self._progress.update(task.id, total=1, completed=1)
+        if text not in self._tasks:
+            self._tasks[text] = self._progress.add_task(text, total=None)
+
+    def follow(self, piece: dict[str, Any]) -> None:
+        """One progress object of `/api/create`, `/api/pull` or `/api/push`."""
+        status = str(piece.get("status", ""))
+        if piece.get("total"):
+            self.update(status, int(piece.get("completed") or 0), int(piece["total"]))
+        elif status == "success":
+            self.status(status)
+            self._progress.update(self._tasks[status], total=1, completed=1)
+        else:
+            self.status(status)
+
+
+def _size_column() -> Any:
+    from rich.progress import ProgressColumn
+    from rich.text import Text
+
+    class Sizes(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            if task.total is None or task.total <= 1:
+                return Text("")
+            total = human_bytes(int(task.total))
+            if task.finished:
+                return Text(total)
+            speed = f"   {human_bytes(int(task.speed))}/s" if task.speed else ""
+            return Text(f"{human_bytes(int(task.completed))}/{total}{speed}")
+
+    return Sizes()

@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from server.errors import RunnerError
 from server.worker.backends.llamacpp.library import lib
-from server.worker.engine.candidates import Row
+from server.worker.engine.candidates import Row, SamplingError
 from server.worker.engine.schema import MAX_BYTES, ConstraintError, prepare
 
 if TYPE_CHECKING:
@@ -98,7 +97,7 @@ class Grammars:
         if not matcher.is_error():
             matcher.unsafe_compute_mask_ptr(self._mask.ctypes.data, self._mask.size)  # some limits only show here
             if not matcher.is_error() and not self._mask.any():
-                raise ConstraintError("nothing can satisfy it")
+                raise ConstraintError(_reason("NoExtension"))
         if matcher.is_error():
             raise ConstraintError(_reason(matcher.get_error()))
         return matcher
@@ -124,6 +123,8 @@ def _reason(error: str) -> str:
     """What the compiler's report says to a client: one line, without its internals."""
     if error.startswith("panic"):
         return "the grammar is too large"
+    if error.startswith("NoExtension"):
+        return "nothing can satisfy it"
     if error.startswith("oneOf constraints"):
         return 'the alternatives of a "oneOf" must exclude each other, for example by a "const"; else use "anyOf"'
     if error.startswith("Unable to determine if regex is empty"):
@@ -165,5 +166,5 @@ class Constraint:
         """The text is complete and nothing may follow."""
         return bool(self._matcher.is_stopped())
 
-    def _failure(self) -> RunnerError:
-        return RunnerError(f"the answer cannot follow its format any further: {_reason(self._matcher.get_error())}")
+    def _failure(self) -> SamplingError:
+        return SamplingError(f"the answer cannot follow its format any further: {_reason(self._matcher.get_error())}")

@@ -20,6 +20,9 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 FOREVER = -1.0
+VERSION = "0.1.0"
+OLLAMA_VERSION = "0.34.0"
+"""The Ollama whose API this server speaks; clients compare it with the version they need."""
 
 UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 DURATION_PART = re.compile(r"(\d+\.?\d*|\.\d+)([^\d.]*)")
@@ -221,6 +224,7 @@ class Config:
     drain_timeout: float = setting(30.0, "LLAMADA_DRAIN_TIMEOUT", timeout)
     hang_timeout: float = setting(60.0, "LLAMADA_HANG_TIMEOUT", timeout)
     max_connections: int = setting(512, "LLAMADA_MAX_CONNECTIONS", count)
+    max_connections_per_ip: int = setting(64, "LLAMADA_MAX_CONNECTIONS_PER_IP", count)
     # the command line
     nohistory: bool = setting(False, "OLLAMA_NOHISTORY", boolean)
     editor: str = setting("", "OLLAMA_EDITOR", str)

@@ -109,7 +109,8 @@ class Final:
     """How a generation ended and what it cost.
 
     ``prompt_tokens`` counts the whole prompt, cached part included; ``cached_tokens`` of them were not
-    computed anew. ``truncated`` = tokens or whole messages' tokens that were cut from the input,
+    computed anew. ``load_ns`` = time until a loaded model was at hand, filled in by ``server.inference``.
+    ``truncated`` = tokens or whole messages' tokens that were cut from the input,
     ``shifted`` = tokens dropped from the context while generating. ``context`` = prompt + output token ids,
     only if asked for. ``rendered`` = the prompt's text, only for render-only requests.
     """
@@ -126,6 +127,7 @@ class Final:
     stop_sequence: str = ""
     context: tuple[int, ...] = ()
     rendered: str | None = None
+    load_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)

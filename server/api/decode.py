@@ -45,16 +45,24 @@ class Where:
         return Where(struct or self.struct, f"{self.path}.{name}" if self.path else name)
 
 
-Reader = Callable[[Any, Where], Any]
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """How a value is checked, and what the API's description says of it."""
+
+    read: Callable[[Any, Where], Any]
+    schema: Mapping[str, Any] = field(default_factory=dict)
+
+    def __call__(self, value: Any, where: Where) -> Any:
+        return self.read(value, where)
 
 
-def scalar(python: type, kind: str) -> Reader:
+def scalar(python: type, kind: str, schema: Mapping[str, Any]) -> Kind:
     def read(value: Any, where: Where) -> Any:
         if type(value) is python:
             return value
         raise where.wrong(value, kind)
 
-    return read
+    return Kind(read, schema)
 
 
 def _integer(value: Any, where: Where) -> int:
@@ -104,13 +112,19 @@ def _think(value: Any, where: Where) -> bool | str:
     return value
 
 
-STRING, BOOL, INT, FLOAT = scalar(str, "string"), scalar(bool, "bool"), _integer, _number
-ANY, BYTES, KEEP_ALIVE, THINK = _any, _base64, _keep_alive, _think
-OBJECT = scalar(dict, "map[string]interface {}")
+STRING = scalar(str, "string", {"type": "string"})
+BOOL = scalar(bool, "bool", {"type": "boolean"})
+OBJECT = scalar(dict, "map[string]interface {}", {"type": "object"})
+INT = Kind(_integer, {"type": "integer"})
+FLOAT = Kind(_number, {"type": "number"})
+ANY = Kind(lambda value, where: value)
+BYTES = Kind(_base64, {"type": "string", "contentEncoding": "base64"})
+KEEP_ALIVE = Kind(_keep_alive, {"type": ["number", "string"], "description": "seconds, or a duration such as 5m"})
+THINK = Kind(_think, {"enum": [True, False, "low", "medium", "high", "max"]})
 
 
-def list_of(item: Reader, kind: str, *, most: int = MAX_ITEMS) -> Reader:
-    """``kind`` is Go's name of the whole slice. Nulls in it become the item's zero value, so they are kept."""
+def list_of(item: Kind | Struct, kind: str, *, most: int = MAX_ITEMS) -> Kind:
+    """``kind`` is Go's name of the whole slice. Nulls in it stay: in Go they are the item's zero value."""
 
     def read(value: Any, where: Where) -> Any:
         if type(value) is not list:
@@ -119,16 +133,16 @@ def list_of(item: Reader, kind: str, *, most: int = MAX_ITEMS) -> Reader:
             raise InvalidRequest(f"{where.path}: at most {most} items are accepted, not {len(value)}")
         return [None if v is None else item(v, where) for v in value]
 
-    return read
+    return Kind(read, {"type": "array", "items": dict(item.schema), "maxItems": most})
 
 
-def map_of(item: Reader, kind: str) -> Reader:
+def map_of(item: Kind, kind: str) -> Kind:
     def read(value: Any, where: Where) -> Any:
         if type(value) is not dict:
             raise where.wrong(value, kind)
         return {key: item(v, where) for key, v in value.items() if v is not None}
 
-    return read
+    return Kind(read, {"type": "object", "additionalProperties": dict(item.schema)})
 
 
 @dataclass(frozen=True)
@@ -140,13 +154,17 @@ class Struct:
     """
 
     name: str
-    fields: Mapping[str, Reader]
+    fields: Mapping[str, Kind | Struct]
     kind: str = ""
     own: bool = False
     lower: Mapping[str, str] = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "lower", {key.lower(): key for key in self.fields})
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        return {"type": "object", "properties": {name: dict(kind.schema) for name, kind in self.fields.items()}}
 
     def __call__(self, value: Any, where: Where) -> dict[str, Any]:
         if type(value) is not dict:

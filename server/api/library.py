@@ -1,0 +1,255 @@
+"""The native routes about models on disk and in memory: tags, show, create, copy, delete, blobs, ps, pull, push.
+
+Whatever reads or writes the disk runs in a thread, so that streams beside it go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from typing import Any
+
+from aiohttp import web
+
+from server.api import gojson, requestlog
+from server.api.bodies import read_json
+from server.api.decode import ANY, BOOL, OBJECT, STRING, Struct, decode, map_of
+from server.api.requests import MESSAGES, message
+from server.api.state import CONFIG, HOUSE
+from server.api.streaming import json_response, progress
+from server.errors import InvalidRequest, ServerError
+from server.manager.resident import Resident
+from server.store import create as creation
+from server.store import gojson as store_json
+from server.store.blobs import Blobs
+from server.store.create import CreateRequest
+from server.store.digests import Digest
+from server.store.library import Library, parse_name
+from server.store.show import local_time
+
+CHUNK = 1 << 20
+BLOB_SECONDS_PER_CHUNK = 30.0
+
+SHOW = Struct(
+    "ShowRequest",
+    {"model": STRING, "name": STRING, "system": STRING, "template": STRING, "verbose": BOOL, "options": OBJECT},
+)
+COPY = Struct("CopyRequest", {"source": STRING, "destination": STRING})
+DELETE = Struct("DeleteRequest", {"model": STRING, "name": STRING})
+FILES = map_of(STRING, "map[string]string")
+CREATE = Struct(
+    "CreateRequest",
+    {
+        **dict.fromkeys(("model", "name", "from", "quantize", "quantization", "draft_quantize"), STRING),
+        **dict.fromkeys(("template", "system", "renderer", "parser", "requires", "remote_host"), STRING),
+        "files": FILES,
+        "adapters": FILES,
+        "draft_files": FILES,
+        "license": ANY,
+        "parameters": OBJECT,
+        "messages": MESSAGES,
+        "info": OBJECT,
+        "stream": BOOL,
+    },
+)
+PULL = Struct("PullRequest", {"model": STRING, "name": STRING, "insecure": BOOL, "stream": BOOL})
+PUSH = Struct("PushRequest", {"model": STRING, "name": STRING, "insecure": BOOL, "stream": BOOL})
+
+
+def library_of(request: web.Request) -> Library:
+    return request.app[HOUSE].library
+
+
+async def tags(request: web.Request) -> web.Response:
+    return json_response({"models": await asyncio.to_thread(library_of(request).tags)})
+
+
+async def show(request: web.Request) -> web.Response:
+    fields = decode(await read_json(request), SHOW)
+    name = _name(fields)
+    requestlog.of(request).model = name
+    agent = request.headers.get("User-Agent", "")
+    body = await asyncio.to_thread(_show, library_of(request), name, fields, agent)
+    return web.Response(body=body, headers={"Content-Type": "application/json; charset=utf-8"})
+
+
+def _show(library: Library, name: str, fields: dict[str, Any], agent: str) -> bytes:
+    answer = library.show(
+        name,
+        verbose=fields.get("verbose", False),
+        system=fields.get("system", ""),
+        options=fields.get("options", {}),
+    )
+    if agent.startswith("GitHubCopilotChat/"):
+        answer["model_info"]["general.basename"] = name
+    # Go's numbers (0.00001, not 1e-05): metadata is where clients would see the difference.
+    return store_json.dumps(answer).replace("\u0085", "\\u0085").encode()
+
+
+async def copy(request: web.Request) -> web.Response:
+    fields = decode(await read_json(request), COPY)
+    source, destination = fields.get("source", ""), fields.get("destination", "")
+    await asyncio.to_thread(library_of(request).copy, source, destination)
+    return web.Response()
+
+
+async def delete(request: web.Request) -> web.Response:
+    name = _name(decode(await read_json(request), DELETE))
+    await asyncio.to_thread(library_of(request).delete, name)
+    return web.Response()
+
+
+def _name(fields: dict[str, Any]) -> str:
+    """``model``, or ``name`` as older clients say; InvalidRequest when neither is given."""
+    name: str = fields.get("model") or fields.get("name", "")
+    if not name:
+        raise InvalidRequest("model is required")
+    return name
+
+
+# -- blobs ----------------------------------------------------------------------------------------------
+
+
+async def blob_check(request: web.Request) -> web.Response:
+    digest = Digest.parse(request.match_info["digest"])
+    there = await asyncio.to_thread(library_of(request).blobs.has, digest)
+    return web.Response(status=200 if there else 404)
+
+
+async def blob_upload(request: web.Request) -> web.Response:
+    """201 when stored, 200 when it was there (the body is not read then)."""
+    digest = Digest.parse(request.match_info["digest"])
+    blobs = library_of(request).blobs
+    if await asyncio.to_thread(blobs.has, digest):
+        return web.Response(status=200)
+    await _store(request, blobs, digest)
+    return web.Response(status=201)
+
+
+async def _store(request: web.Request, blobs: Blobs, digest: Digest) -> None:
+    with blobs.writer(request.content_length) as writer:
+        while True:
+            try:
+                async with asyncio.timeout(BLOB_SECONDS_PER_CHUNK):
+                    part = await _read_chunk(request)
+            except TimeoutError:
+                raise InvalidRequest("the upload stalled", status=408) from None
+            except web.RequestPayloadError:
+                raise InvalidRequest("the upload broke off") from None
+            if not part:
+                break
+            await asyncio.to_thread(writer.write, part)
+        await asyncio.to_thread(writer.commit, digest)
+
+
+async def _read_chunk(request: web.Request) -> bytes:
+    """About a megabyte: large enough that hashing it is worth a thread's while."""
+    parts, size = [], 0
+    while size < CHUNK and (part := await request.content.readany()):
+        parts.append(part)
+        size += len(part)
+    return b"".join(parts)
+
+
+# -- create ---------------------------------------------------------------------------------------------
+
+
+async def create(request: web.Request) -> web.StreamResponse:
+    fields = decode(await read_json(request), CREATE)
+    wanted = CreateRequest(
+        fields.get("model") or fields.get("name", ""),
+        source=fields.get("from", ""),
+        quantize=fields.get("quantize") or fields.get("quantization", ""),
+        messages=tuple(message(item or {}) for item in fields.get("messages", ())),
+        **{name: fields[name] for name in PASSED_ON if name in fields},
+    )
+    creation.check(wanted)
+    requestlog.of(request).model = wanted.model
+    events = creation.create(library_of(request), wanted, environment=request.app[CONFIG].child_environment)
+    return await answer_events(request, events, wants_stream=fields.get("stream", True))
+
+
+PASSED_ON = (
+    *("files", "adapters", "draft_files", "draft_quantize", "template", "system", "license", "parameters"),
+    *("renderer", "parser", "requires", "info", "remote_host"),
+)
+
+
+# -- transfers ------------------------------------------------------------------------------------------
+
+
+async def pull(request: web.Request) -> web.StreamResponse:
+    fields = decode(await read_json(request), PULL)
+    parse_name(fields.get("model") or fields.get("name", ""))
+    return await answer_events(request, _pull(), wants_stream=fields.get("stream", True))
+
+
+async def _pull() -> AsyncGenerator[dict[str, Any], None]:
+    yield {"status": "pulling manifest"}
+    raise ServerError("this server does not pull models yet; create the model from a GGUF file instead")
+
+
+async def push(request: web.Request) -> web.StreamResponse:
+    fields = decode(await read_json(request), PUSH)
+    events = _push(library_of(request), _name(fields))
+    return await answer_events(request, events, wants_stream=fields.get("stream", True))
+
+
+async def _push(library: Library, name: str) -> AsyncGenerator[dict[str, Any], None]:
+    parsed = parse_name(name)
+    yield {"status": "retrieving manifest"}
+    if library.manifests.find(parsed) is None:
+        yield {"status": "couldn't retrieve manifest"}
+        raise ServerError(f"open {library.manifests.path(parsed)}: no such file or directory")
+    raise ServerError("this server does not push models yet")
+
+
+async def answer_events(
+    request: web.Request, events: AsyncGenerator[dict[str, Any], None], *, wants_stream: bool
+) -> web.StreamResponse:
+    """All events as a stream, or the last one alone."""
+    if wants_stream:
+        return await progress(request, events)
+    requestlog.of(request).streaming = True
+    last: dict[str, Any] = {}
+    async for event in events:
+        last = event
+    return web.Response(body=gojson.encode(last), headers={"Content-Type": "application/json"})
+
+
+# -- in memory ------------------------------------------------------------------------------------------
+
+
+async def ps(request: web.Request) -> web.Response:
+    return json_response({"models": [_resident(entry) for entry in request.app[HOUSE].manager.resident()]})
+
+
+def _resident(entry: Resident) -> dict[str, Any]:
+    """Ollama's keys first, then ours."""
+    spec = entry.spec
+    details = {
+        "parent_model": "",
+        "format": "gguf",
+        "family": spec.family,
+        "families": list(spec.families) or None,
+        "parameter_size": spec.parameter_size,
+        "quantization_level": spec.quantization,
+    }
+    made: dict[str, Any] = {
+        "name": spec.name,
+        "model": spec.name,
+        "size": entry.size,
+        "digest": spec.digest,
+        "details": details,
+        "expires_at": local_time(int(entry.expires_at.timestamp() * 10**9)),
+        "size_vram": entry.size_vram,
+        "context_length": entry.context_length,
+        "state": entry.state,
+        "slots": entry.slots,
+        "running": entry.running,
+        "queued": entry.queued,
+        "tokens_per_second": round(entry.tokens_per_second, 2),
+    }
+    if entry.state == "loading":
+        made["progress"] = round(entry.progress, 3)
+    return made

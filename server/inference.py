@@ -1,0 +1,191 @@
+"""The hallway that every protocol walks: resolve the name → check capabilities → fill in the model's defaults
+→ lease a runner → stream its chunks.
+
+Knows neither HTTP nor JSON nor how a model is run. ``chat`` and ``complete`` fail at the call with whatever is
+wrong with the request itself; what happens later fails inside the stream.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import time
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from server import options
+from server.errors import InvalidRequest, ModelNotFound, RunnerError, Unsupported
+from server.types import (
+    ChatPrompt,
+    ChatRequest,
+    Chunk,
+    CompletionRequest,
+    Embeddings,
+    EmbedRequest,
+    Final,
+    FinishReason,
+    Generation,
+    Message,
+    ModelSpec,
+    TextPrompt,
+    Think,
+)
+
+if TYPE_CHECKING:  # the hallway is handed its rooms, it builds none
+    from server.manager.manager import ModelManager
+    from server.store.library import Library
+
+MIN_CTX = 4
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """What the hallway needs of the rooms. ``defaults``: this server's option values, below the models' own.
+
+    ``max_ctx`` 0 and ``request_timeout`` (seconds) 0 = no bound.
+    """
+
+    library: Library
+    manager: ModelManager
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    max_ctx: int = 0
+    request_timeout: float = 0.0
+
+
+async def chat(house: House, request: ChatRequest) -> AsyncGenerator[Chunk, None]:
+    spec = await resolve(house, request.model)
+    missing = ["tools"] if request.tools and "tools" not in spec.capabilities else []
+    think = _require(spec, request, "chat", missing)
+    if not request.messages:
+        return _load_only(house, spec, request)
+    messages = spec.messages + request.messages
+    if spec.system and request.messages[0].role != "system":
+        messages = (Message("system", spec.system), *messages)
+    prompt = ChatPrompt(messages, request.tools, think)
+    return _generate(house, spec, request, prompt)
+
+
+async def complete(house: House, request: CompletionRequest) -> AsyncGenerator[Chunk, None]:
+    if not request.model:
+        raise ModelNotFound("model '' not found")
+    spec = await resolve(house, request.model)
+    if request.raw and (request.template or request.system or request.context):
+        raise InvalidRequest("raw mode does not support template, system, or context")
+    missing = ["insert"] if request.suffix and "insert" not in spec.capabilities else []
+    think = _require(spec, request, "generate", missing)
+    if not request.prompt:
+        return _load_only(house, spec, request)
+    own_system = "" if request.context else spec.system
+    prompt = TextPrompt(
+        request.prompt,
+        suffix=request.suffix,
+        system=request.system or own_system,
+        raw=request.raw,
+        think=think,
+        template=request.template or None,
+        context=request.context,
+        images=request.images,
+        history=() if request.context or request.raw else spec.messages,
+    )
+    return _generate(house, spec, request, prompt)
+
+
+async def embed(house: House, request: EmbedRequest) -> Embeddings:
+    try:
+        if not request.model:
+            raise ModelNotFound("")
+        spec = await resolve(house, request.model)
+    except ModelNotFound:
+        raise ModelNotFound(f'model "{request.model}" not found, try pulling it first') from None
+    merged = _merge(house, spec, request.options)
+    started = time.monotonic_ns()
+    async with house.manager.lease(spec, merged.load, request.keep_alive) as runner:
+        load_ns = max(1, time.monotonic_ns() - started)
+        if not request.inputs:
+            return Embeddings(b"", 0, 0, 0, load_ns)
+        found = await runner.embed(
+            request.inputs,
+            truncate=request.truncate,
+            dimensions=request.dimensions,
+            normalize=request.normalize,
+            num_ctx=merged.limits.num_ctx,
+        )
+    return dataclasses.replace(found, load_ns=load_ns)
+
+
+async def resolve(house: House, name: str) -> ModelSpec:
+    """In a thread: the first time, a model's header is read from disk."""
+    return await asyncio.to_thread(house.library.resolve, name)
+
+
+def _require(spec: ModelSpec, request: ChatRequest | CompletionRequest, verb: str, missing: list[str]) -> Think:
+    """Refuses what the model cannot do; otherwise how it is to think (unset means yes for a model that can)."""
+    if "completion" not in spec.capabilities:
+        raise Unsupported(f'"{request.model}" does not support {verb}')
+    if missing:
+        raise Unsupported(f"{spec.full_name} does not support {chr(10).join(missing)}")
+    thinks = "thinking" in spec.capabilities
+    if request.think and not thinks:
+        raise Unsupported(f'"{request.model}" does not support thinking')
+    return True if request.think is None and thinks else request.think
+
+
+def _merge(house: House, spec: ModelSpec, given: Mapping[str, Any]) -> options.Merged:
+    """Server defaults < the model's parameters < the request; the window within what the model was trained for."""
+    merged = options.merge(house.defaults, spec.parameters, given)
+    bounds = [bound for bound in (spec.context_length, house.max_ctx) if bound]
+    num_ctx = merged.load.num_ctx
+    if num_ctx:
+        num_ctx = max(min([num_ctx, *bounds]), MIN_CTX)
+    load = dataclasses.replace(merged.load, num_ctx=num_ctx)
+    return dataclasses.replace(merged, load=load, limits=dataclasses.replace(merged.limits, num_ctx=num_ctx))
+
+
+async def _load_only(
+    house: House, spec: ModelSpec, request: ChatRequest | CompletionRequest
+) -> AsyncGenerator[Chunk, None]:
+    """An empty prompt loads the model; with keep_alive 0 it unloads it instead."""
+    reason: FinishReason = "load"
+    if request.keep_alive == 0:
+        await house.manager.unload(spec)
+        reason = "unload"
+    else:
+        async with house.manager.lease(spec, _merge(house, spec, request.options).load, request.keep_alive):
+            pass
+    yield Chunk(final=Final(reason))
+
+
+async def _generate(
+    house: House, spec: ModelSpec, request: ChatRequest | CompletionRequest, prompt: ChatPrompt | TextPrompt
+) -> AsyncGenerator[Chunk, None]:
+    started = time.monotonic_ns()
+    merged = _merge(house, spec, request.options)
+    generation = Generation(
+        prompt,
+        merged.sampling,
+        dataclasses.replace(merged.limits, truncate=request.truncate, shift=request.shift),
+        format=request.format,
+        top_logprobs=request.top_logprobs if request.logprobs else -1,
+        want_context=isinstance(prompt, TextPrompt) and not prompt.raw,
+        render_only=request.render_only,
+    )
+    async with house.manager.lease(spec, merged.load, request.keep_alive) as runner:
+        load_ns = max(1, time.monotonic_ns() - started)
+        deadline = started + int(house.request_timeout * 1e9) if house.request_timeout else 2**63
+        pieces = 0
+        async with aclosing(runner.generate(generation)) as chunks:
+            async for chunk in chunks:
+                if chunk.final is not None:
+                    yield dataclasses.replace(chunk, final=dataclasses.replace(chunk.final, load_ns=load_ns))
+                    return
+                pieces += 1
+                yield chunk
+                if time.monotonic_ns() > deadline:
+                    break
+            else:
+                raise RunnerError("the model runner ended its answer without finishing it")
+        # Out of time: the answer ends as if num_predict had been reached.
+        spent = time.monotonic_ns() - started - load_ns
+        yield Chunk(final=Final("length", output_tokens=pieces, decode_ns=spent, load_ns=load_ns))

@@ -36,6 +36,10 @@ MAX_IMAGE_BYTES = 20 * 1024 * 1024
 STRINGS = list_of(STRING, "[]string")
 
 
+class FormatError(ServerError):
+    """Status 500, because real Ollama answers so and clients match on it."""
+
+
 def _arguments(value: Any, where: Where) -> dict[str, Any]:
     if type(value) is not dict:
         raise InvalidRequest("Value looks like object, but can't find closing '}' symbol")
@@ -218,8 +222,8 @@ def _common(fields: dict[str, Any]) -> dict[str, Any]:
 
 def model_options(fields: dict[str, Any]) -> dict[str, Any]:
     given = fields.get("options", {})
-    for name in options.unknown(given):
-        logger.warning("invalid option provided: %s", gojson.encode(name[:64]).decode())
+    if unknown := options.unknown(given):
+        logger.warning("options that nothing here reads: %s", ascii([name[:40] for name in unknown[:8]]))
     return options.parse(given)
 
 
@@ -229,7 +233,7 @@ def answer_format(given: Any) -> Format:
     if given == "json" or isinstance(given, dict):
         return given  # type: ignore[no-any-return]
     raw = gojson.encode(gojson.encode(given).decode()).decode()
-    raise ServerError(f'invalid format: {raw}; expected "json" or a valid JSON Schema object')
+    raise FormatError(f'invalid format: {raw}; expected "json" or a valid JSON Schema object')
 
 
 def message(fields: dict[str, Any]) -> Message:

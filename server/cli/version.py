@@ -29,6 +29,8 @@ def print_versions() -> None:
         return
     served = str(answer.get("llamada", ""))
     click.echo(f"llamada version is {served or installed()}")
+    if served:
+        click.echo(f"emulated Ollama version is {answer.get('version', '')}")
     if served and served != installed():
         click.echo(f"Warning: client version is {installed()}")
     if not served:

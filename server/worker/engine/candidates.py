@@ -26,17 +26,30 @@ def refuse(best: float) -> SamplingError:
     return SamplingError("the model computed logits that are not numbers; its weights may be damaged")
 
 
+LOWEST = float(np.finfo(np.float32).min)  # below it there is only -inf
+
+
+def _fold(values: Row, rows: int, maxima: Row) -> None:
+    """Folds ``values`` into ``rows`` rows and a rest; writes each column's maximum."""
+    columns = maxima.size
+    np.maximum.reduce(values[: rows * columns].reshape(rows, columns), axis=0, out=maxima)
+    rest = values.size - rows * columns
+    if rest:
+        np.maximum(maxima[:rest], values[-rest:], out=maxima[:rest])
+
+
 class Shortlist:
     """Finds the ``k`` best of rows of ``n_vocab`` logits."""
 
     def __init__(self, n_vocab: int, k: int) -> None:
         ideal = max(1, min(int(1.4 * (n_vocab / k) ** 0.5), n_vocab // k))
-        # a fold without remainder saves the pass over the tail, and vocabularies are mostly round numbers
+        # a fold without rest saves some steps, and vocabularies are mostly round numbers
         self._rows = min(range(ideal * 2 // 3 or 1, ideal * 4 // 3 + 1), key=lambda n: (n_vocab % n, abs(n - ideal)))
-        self._columns = n_vocab // self._rows
-        self._k = min(k, self._columns)
-        self._tail = n_vocab - self._rows * self._columns
-        self._maxima = np.empty(self._columns, np.float32)
+        columns = n_vocab // self._rows
+        self._k = min(k, columns)
+        self._maxima = np.empty(columns, np.float32)
+        # sorting out the k-th of many maxima is the dearest step: a second fold makes them fewer
+        self._coarse = np.empty(columns // 4, np.float32) if columns >= 16 * k else None
 
     @staticmethod
     def suits(n_vocab: int, k: int) -> bool:
@@ -45,24 +58,32 @@ class Shortlist:
 
     def best(self, row: Row) -> tuple[Ids, Row]:
         """Ids and logits, unordered: all of the ``k`` best, and rarely a few more; none that is -inf."""
-        columns, k = self._columns, self._k
-        folded = row[: self._rows * columns].reshape(self._rows, columns)
-        maxima = np.maximum.reduce(folded, axis=0, out=self._maxima)
-        if self._tail:
-            np.maximum(maxima[: self._tail], row[-self._tail :], out=maxima[: self._tail])
-        top = np.partition(maxima, columns - k)[columns - k :]
+        rows, maxima = self._rows, self._maxima
+        columns = maxima.size
+        _fold(row, rows, maxima)
+        threshold = self._threshold()
+        kept = (maxima >= threshold).nonzero()[0]
+        values = row[: rows * columns].reshape(rows, columns).take(kept, axis=1).ravel()
+        hits = (values >= threshold).nonzero()[0]
+        line, column = np.divmod(hits, kept.size)
+        ids, logits = line * columns + kept[column], values[hits]
+        rest = row.size - rows * columns
+        if not rest:
+            return ids, logits
+        more = (row[-rest:] >= threshold).nonzero()[0] + rows * columns
+        return np.concatenate((ids, more)), np.concatenate((logits, row[more]))
+
+    def _threshold(self) -> float:
+        """A logit that at least ``k`` reach, or all that are not forbidden."""
+        maxima, k = self._maxima, self._k
+        if self._coarse is not None:
+            _fold(maxima, 4, self._coarse)
+            maxima = self._coarse
+        top = np.partition(maxima, maxima.size - k)[maxima.size - k :]
         best = float(top.max())  # NaN if there is one anywhere in the row
         if not -np.inf < best < np.inf:
             raise refuse(best)
-        threshold = max(top[0], np.finfo(np.float32).min)
-        kept = (maxima >= threshold).nonzero()[0]
-        values = folded.take(kept, axis=1).ravel()
-        hits = (values >= threshold).nonzero()[0]
-        ids = hits // kept.size * columns + kept[hits % kept.size]
-        if not self._tail:
-            return ids, values[hits]
-        tail = (row[-self._tail :] >= threshold).nonzero()[0] + self._rows * columns
-        return np.concatenate((ids, tail)), np.concatenate((values[hits], row[tail]))
+        return max(float(top[0]), LOWEST)
 
 
 def everything(row: Row) -> tuple[Ids, Row]:

@@ -7,9 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from server.types import Logprob
-from server.worker.engine.candidates import Ids, Row, Shortlist, everything
-
-LOWEST = float(np.finfo(np.float32).min)  # instead of -inf, which JSON cannot carry
+from server.worker.engine.candidates import LOWEST, Ids, Row, Shortlist, everything
 
 
 def logprob(row: Row, token: int, top: int, piece: Callable[[int], bytes]) -> Logprob:
@@ -19,7 +17,7 @@ def logprob(row: Row, token: int, top: int, piece: Callable[[int], bytes]) -> Lo
 
     def entry(token: int, alternatives: tuple[Logprob, ...] = ()) -> Logprob:
         data = piece(token)
-        value = max(float(row[token]) - total, LOWEST)
+        value = max(float(row[token]) - total, LOWEST)  # JSON cannot carry -inf
         return Logprob(data.decode("utf-8", "replace"), tuple(data), value, alternatives)
 
     return entry(token, tuple(entry(int(other)) for other in _best(row, top)))

@@ -68,8 +68,9 @@ class Penalties:
             return
         ids = self._ids[:size]
         logits = row[ids]
-        if self._repeat != 1:
-            logits = np.where(logits > 0, logits / self._repeat, logits * self._repeat)
+        if self._repeat != 1:  # a positive logit is divided, a negative one multiplied
+            pick = np.minimum if self._repeat > 1 else np.maximum
+            logits = pick(logits / self._repeat, logits * self._repeat)
         if self._frequency or self._presence:
             logits -= self._counts[:size] * self._frequency + self._presence
         row[ids] = logits

@@ -52,7 +52,7 @@ def test_forbidden_tokens_are_never_candidates(allowed: int) -> None:
     assert set(everything(masked)[0].tolist()) == set(free.tolist())
 
 
-@pytest.mark.parametrize("n_vocab", [4096, 4099])
+@pytest.mark.parametrize("n_vocab", [4096, 4099, 151_939])
 def test_what_is_not_a_number_is_an_error_wherever_it_stands(n_vocab: int) -> None:
     shortlist = Shortlist(n_vocab, 40)
     for at in (0, 1, 77, n_vocab // 2, n_vocab - 2, n_vocab - 1):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from server.worker.engine.logprobs import LOWEST, logprob
+from server.worker.engine.candidates import LOWEST
+from server.worker.engine.logprobs import logprob
 
 
 def piece(token: int) -> bytes:

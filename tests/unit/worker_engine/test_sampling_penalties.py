@@ -141,10 +141,10 @@ def test_dry_measures_a_prompt_as_it_would_have_grown(history: list[int], rest: 
     at_once, grown = (Dry(sampling, start, lambda token: b"") for start in (history, []))
     for token in history:
         grown.accept(token)
-    for token in [None, *rest]:
+    for more in [[], *([token] for token in rest)]:
         rows = np.zeros((2, 3), np.float32)
         for dry, row in zip((at_once, grown), rows, strict=True):
-            if token is not None:
+            for token in more:
                 dry.accept(token)
             dry.apply(row)
         assert (rows[0] == rows[1]).all()

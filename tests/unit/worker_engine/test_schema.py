@@ -16,7 +16,7 @@ def prepared(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_an_object_with_properties_is_closed_at_every_level() -> None:
-    schema = {"properties": {"a": {"properties": {"b": {}}}}, "$defs": {"x": {"properties": {"c": {}}}}}
+    schema: dict[str, Any] = {"properties": {"a": {"properties": {"b": {}}}}, "$defs": {"x": {"properties": {"c": {}}}}}
     result = prepared(schema)
     assert result["additionalProperties"] is False
     assert result["properties"]["a"]["additionalProperties"] is False

@@ -83,7 +83,7 @@ class _Check:
             except StoreError as error:
                 name = entry.name.short()
                 empty = entry.stamp[1] == 0
-                trouble = "the manifest is empty, as after a power cut" if empty else error.message.split(": ", 1)[-1]
+                trouble = "the manifest is empty, as after a power cut" if empty else error.message
                 self._found(Problem(name, trouble, _again(name), self._aside(entry.path)))
 
     def _check_strays(self) -> None:

@@ -238,7 +238,7 @@ class Library:
         try:
             return list(self.manifests.read(entry).blobs())
         except StoreError as error:
-            logger.warning("its blobs stay until `llamada fsck --repair`: %s", error.message)
+            logger.warning("%s: its blobs stay until `llamada fsck --repair`: %s", entry.name.short(), error.message)
             return []
 
 

@@ -167,12 +167,9 @@ class Manifests:
 
     def read(self, entry: Entry) -> Manifest:
         """StoreError when it cannot be read or trusted."""
-        with disk_errors(f"reading the manifest of {entry.name.short()}"), open_regular(entry.path) as file:
+        with disk_errors("reading the manifest"), open_regular(entry.path) as file:
             data = file.read(MAX_BYTES + 1)
-        try:
-            return parse(data)
-        except StoreError as error:
-            raise StoreError(f"{entry.name.short()}: {error.message}") from None
+        return parse(data)
 
     def write(self, name: ModelName, config: Layer, layers: tuple[Layer, ...]) -> None:
         self.write_bytes(name, encode(config, layers))

@@ -34,7 +34,7 @@ def referenced(manifests: Manifests) -> tuple[set[Digest], list[Path]]:
             digests.update(manifests.read(entry).blobs())
         except StoreError as error:
             if entry.path.exists():  # it may just have been deleted
-                logger.warning("manifest cannot be read: %s", error.message)
+                logger.warning("%s: %s", entry.name.short(), error.message)
                 bad.append(entry.path)
     return digests, bad
 

@@ -1,8 +1,8 @@
 """The next token of one sequence, from a row of logits.
 
 Candidate first: numpy cuts the row down to the few tokens that llama.cpp's sampler chain could keep, then the
-real chain draws from those. Exact for every option; the whole row goes through the chain only where an option
-needs it (no top-k, typical or top-p without one, mirostat). Knows nothing of batches or text.
+real chain draws from those. Exact for every option; the whole row goes through the chain only where nothing cuts
+it first (temperature or typical alone, top-n-sigma, mirostat). Knows nothing of batches or text.
 """
 
 from __future__ import annotations

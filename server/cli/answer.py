@@ -8,8 +8,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-import click
-
 from server.cli.words import go_duration
 from server.cli.wrap import AnswerText
 
@@ -43,13 +41,19 @@ def print_answer(pieces: Iterable[dict[str, Any]], *, wordwrap: bool = True, hid
             answer.content += content
             answer.thinking += thinking
             answer.tool_calls += message.get("tool_calls") or ()
-            click.echo(text.feed(thinking, content), nl=False)
+            out(text.feed(thinking, content))
             if piece.get("done"):
                 answer.final = piece
     except KeyboardInterrupt:
         answer.interrupted = True
-    click.echo(text.close(), nl=False)
+    out(text.close())
     return answer
+
+
+def out(text: str) -> None:
+    """At once, and as it is: `click.echo` would take escape codes out of an answer that goes into a pipe."""
+    sys.stdout.write(text)
+    sys.stdout.flush()
 
 
 def statistics(final: dict[str, Any]) -> str:

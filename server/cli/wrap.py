@@ -9,6 +9,8 @@ BOLD = "\x1b[1m"
 DEFAULT = "\x1b[0m"
 MARGIN = 5
 LONG_WORD = 10
+# What a model writes must not steer the terminal: control characters other than tab and newline are left out there.
+CONTROLS = {code: None for code in (*range(32), *range(0x7F, 0xA0)) if chr(code) not in "\t\n"}
 
 
 def width(character: str) -> int:
@@ -57,7 +59,7 @@ class AnswerText:
     """Joins the thinking and content pieces of one answer into what is printed."""
 
     def __init__(self, columns: int, *, plain: bool, hide_thinking: bool = False) -> None:
-        """``plain``: no colours (the output is not a terminal)."""
+        """``plain``: the output is no terminal; the answer is passed on as it is, without colours."""
         self._wrap = WordWrap(columns)
         self._plain = plain
         self._hide = hide_thinking
@@ -66,6 +68,8 @@ class AnswerText:
 
     def feed(self, thinking: str, content: str) -> str:
         text = ""
+        if not self._plain:
+            thinking, content = thinking.translate(CONTROLS), content.translate(CONTROLS)
         if thinking and not self._hide:
             if not self._thinking:
                 text += self._marked("Thinking...\n") + self._colour(GREY)

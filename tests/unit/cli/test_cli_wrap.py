@@ -47,3 +47,8 @@ def test_thinking_is_plain_in_a_pipe_and_can_be_hidden() -> None:
     assert plain.feed("hm\n", "") + plain.close() == "Thinking...\nhm\n...done thinking.\n\n"
     hidden = AnswerText(0, plain=True, hide_thinking=True)
     assert hidden.feed("hm", "") + hidden.feed("", "Yes") + hidden.close() == "Yes"
+
+
+def test_a_model_cannot_steer_the_terminal() -> None:
+    assert AnswerText(0, plain=False).feed("", "a\x1b]0;title\x07\x9b2J\tb\n") == "a]0;title2J\tb\n"
+    assert AnswerText(0, plain=True).feed("", "a\x1b[1m") == "a\x1b[1m"

@@ -42,7 +42,7 @@ class Probe:
 def probe(environment: Mapping[str, str], command: Sequence[str] = PROBE) -> Probe:
     """Takes about half a second; call it in a thread."""
     try:
-        done = subprocess.run(  # noqa: S603 (our own interpreter and module)
+        done = subprocess.run(
             command, env=dict(environment), stdin=subprocess.DEVNULL, capture_output=True, timeout=TIMEOUT, check=False
         )
     except (OSError, subprocess.TimeoutExpired) as error:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from server.errors import StoreError
 from server.types import LoadOptions, MemoryUse
 
 if TYPE_CHECKING:
@@ -81,10 +82,16 @@ class ModelShape:
 
 
 def shape_of(weights: Path, others: tuple[Path, ...] = ()) -> ModelShape:
-    """Reads the header of ``weights``; ``others`` are counted by their size. GGUFError, OSError."""
+    """Reads the header of ``weights``; ``others`` are counted by their size. StoreError if there is none."""
+    from modelfiles.errors import GGUFError
     from modelfiles.gguf import read_header
 
-    return ModelShape.from_header(read_header(weights), sum(path.stat().st_size for path in others))
+    try:
+        return ModelShape.from_header(read_header(weights), sum(path.stat().st_size for path in others))
+    except GGUFError as error:
+        raise StoreError(f"error loading model: {error}") from error
+    except OSError as error:
+        raise StoreError(f"error loading model: its file cannot be read: {error.strerror}") from error
 
 
 def _clamp(value: int | None, limit: int = MAX_COUNT) -> int:

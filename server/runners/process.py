@@ -66,7 +66,7 @@ class WorkerProcess:
         os.set_blocking(reader, False)
         try:
             command = [sys.executable, "-P", "-m", "server.runners.launch", str(os.getpid()), module]
-            process = subprocess.Popen(  # noqa: S603 (our own interpreter and module)
+            process = subprocess.Popen(
                 [*command, "--fd", str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
                 stdout=writer,

@@ -16,11 +16,11 @@ from server.config import Config
 @json_flag
 def fsck_command(repair: bool, as_json: bool) -> int:
     """Check every model and every byte on disk. Exit status 1 when a model is damaged."""
-    from server.cli.progress import Bars
+    from server.cli.progress import progress
     from server.store.fsck import check
 
     root = Config.load().models
-    with Bars() as bars:
+    with progress() as bars:
         report = check(root, repair, lambda done, total: bars.update("reading blobs", done, total))
     if as_json:
         echo_json(asdict(report) | {"sound": report.sound, "root": str(root)})

@@ -1,14 +1,45 @@
-"""Progress bars on stderr: a bar per digest, a line per status. Silent where stderr is no terminal."""
+"""Progress on stderr: bars on a terminal, elsewhere a line for each new status."""
 
 from __future__ import annotations
 
+import sys
+from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
+
+import click
 
 from server.cli.words import human_bytes
 
 if TYPE_CHECKING:
     from rich.progress import Progress, Task, TaskID
+
+
+class Progressing(Protocol):
+    def update(self, name: str, completed: int, total: int) -> None: ...
+    def follow(self, piece: dict[str, Any]) -> None: ...
+
+
+def progress() -> AbstractContextManager[Progressing]:
+    return Bars() if sys.stderr.isatty() else Lines()
+
+
+class Lines:
+    def __init__(self) -> None:
+        self._last = ""
+
+    def __enter__(self) -> Lines:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def update(self, name: str, completed: int, total: int) -> None:
+        if name != self._last:
+            click.echo(name, err=True)
+        self._last = name
+
+    def follow(self, piece: dict[str, Any]) -> None:
+        self.update(str(piece.get("status", "")), 0, 0)
 
 
 class Bars:

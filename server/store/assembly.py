@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from modelfiles import gotemplate, known_templates
 from modelfiles.errors import TemplateError
@@ -16,10 +16,8 @@ from server.store.library import Library
 from server.store.manifests import CONFIG_TYPE, Layer
 from server.store.model_config import ModelConfig
 from server.store.record import message_to
+from server.store.requests import CreateRequest
 from server.store.sources import Sources, Weights
-
-if TYPE_CHECKING:
-    from server.store.create import CreateRequest
 
 
 class Assembly:

@@ -8,93 +8,27 @@ by digest. The name stands for the new layers only at the very end.
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import ExitStack, aclosing
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from modelfiles.names import ModelName
-from server.errors import InvalidRequest, ModelNotFound, Unsupported
+from server.errors import ModelNotFound
 from server.store.assembly import Assembly
 from server.store.digests import Digest
 from server.store.layers import Part
-from server.store.library import Library, parse_name
+from server.store.library import Library
+from server.store.requests import CreateRequest, check
 from server.store.rewrite import link_parts, rewrite
 from server.store.sources import Sources, Weights
-from server.types import Message
+
+__all__ = ["CreateRequest", "check", "create"]
 
 NO_DIGEST = "0000000000000000000"
 NOTHING: Mapping[str, Any] = MappingProxyType({})
-INFO_TEXTS = ("model_family", "base_name", "quantization_level", "parameter_size")
-INFO_NUMBERS = ("context_length", "embedding_length")
-UNSAFE = re.compile(r"[\\\x00]")
 
 Event = dict[str, Any]
 Pull = Callable[[str], AsyncIterator[Event]]
-
-
-@dataclass(frozen=True, slots=True)
-class CreateRequest:
-    """``POST /api/create``. ``source`` is its ``from``; ``files`` None = not given; ``license`` as it came."""
-
-    model: str
-    source: str = ""
-    files: Mapping[str, str] | None = None
-    adapters: Mapping[str, str] | None = None
-    draft_files: Mapping[str, str] | None = None
-    quantize: str = ""
-    draft_quantize: str = ""
-    template: str = ""
-    system: str = ""
-    license: Any = None
-    parameters: Mapping[str, Any] = field(default_factory=dict)
-    messages: tuple[Message, ...] = ()
-    renderer: str = ""
-    parser: str = ""
-    requires: str = ""
-    info: Mapping[str, Any] = field(default_factory=dict)
-    remote_host: str = ""
-
-
-def check(request: CreateRequest) -> ModelName:
-    """The target's name. InvalidRequest for what Ollama refuses before it answers 200."""
-    for files in (request.files, request.draft_files, request.adapters):
-        for path, digest in (files or {}).items():
-            if not _relative(path):
-                raise InvalidRequest("file path must be relative")
-            Digest.parse(digest)
-    if request.draft_quantize and not request.draft_files:
-        raise InvalidRequest("--draft-quantize requires a DRAFT model")
-    if not request.model:
-        raise InvalidRequest("invalid model name")
-    name = parse_name(request.model)
-    _check_info(request.info)
-    if request.remote_host:
-        raise Unsupported("this server cannot create remote models")
-    if not request.source and request.files is None:
-        raise InvalidRequest("neither 'from' or 'files' was specified")
-    return name
-
-
-def _relative(path: str) -> bool:
-    """A path that stays below where it is put, on every system."""
-    return not UNSAFE.search(path) and all(part not in ("", ".", "..") for part in path.split("/"))
-
-
-def _check_info(info: Mapping[str, Any]) -> None:
-    for name in INFO_NUMBERS:
-        value = info.get(name, 0)
-        whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
-        if isinstance(value, bool) or not whole or not 0 <= value < 2**53:
-            raise InvalidRequest(f'info field "{name}" must be a non-negative integer')
-    for name in INFO_TEXTS:
-        if not isinstance(info.get(name, ""), str):
-            raise InvalidRequest(f'info field "{name}" must be a string')
-    capabilities = info.get("capabilities", [])
-    if not isinstance(capabilities, list) or not all(isinstance(item, str) for item in capabilities):
-        raise InvalidRequest('info field "capabilities" must be a list of strings')
 
 
 async def create(

@@ -34,6 +34,7 @@ MAX_MESSAGES = 64 * 1024 * 1024
 NO_TEMPLATE = "{{ .Prompt }}"
 
 ReadHeader = Callable[[Digest], Header]
+Headers = tuple[Header | None, list[Header], ServerError | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,7 @@ def read(entry: Entry, manifest: Manifest, blobs: Blobs, header_of: ReadHeader, 
     template = _text(blobs, manifest, MAX_TEMPLATE, "template", "prompt")
     raw_parameters = _json(blobs, manifest, MAX_TEXT, "params", {})
     raw_messages = _json(blobs, manifest, MAX_MESSAGES, "messages", [])
-    header, projectors, problem = _headers(config, manifest, header_of)
+    header, projectors, problem = _headers(config, manifest, blobs, header_of)
     go = _template_in_use(template, header, prefer_go)
     return Record(
         entry,
@@ -93,7 +94,7 @@ def read(entry: Entry, manifest: Manifest, blobs: Blobs, header_of: ReadHeader, 
     )
 
 
-def _headers(config: ModelConfig, manifest: Manifest, header_of: ReadHeader) -> Any:
+def _headers(config: ModelConfig, manifest: Manifest, blobs: Blobs, header_of: ReadHeader) -> Headers:
     if config.remote:
         return None, [], Unsupported("this server cannot run this remote model")
     if config.model_format == "safetensors" or manifest.of_kind("tensor"):
@@ -102,9 +103,19 @@ def _headers(config: ModelConfig, manifest: Manifest, header_of: ReadHeader) -> 
     if not models:
         return None, [], StoreError("the model has no weights; create or pull it again")
     try:
+        for layer in manifest.of_kind("model", "adapter", "projector", "draft"):
+            _check_blob(blobs, layer)
         return header_of(models[0].digest), [header_of(layer.digest) for layer in manifest.of_kind("projector")], None
     except StoreError as error:
         return None, [], error
+
+
+def _check_blob(blobs: Blobs, layer: Layer) -> None:
+    size = blobs.size(layer.digest)
+    if size is None:
+        raise StoreError(f"blob {layer.digest} is missing; create or pull the model again")
+    if size != layer.size:
+        raise StoreError(f"model file is corrupt: blob {layer.digest} has {size} bytes instead of {layer.size}")
 
 
 def read_header(blobs: Blobs, digest: Digest) -> Header:

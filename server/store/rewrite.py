@@ -15,13 +15,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import server
 from server.errors import InvalidRequest, ServerError
 from server.store.blobs import Blobs
 from server.store.digests import Digest
 
 # The packages lie beside each other, installed or not; the child finds `converters` in its working folder.
-PACKAGES = Path(server.__file__).resolve().parents[1]
+PACKAGES = Path(__file__).resolve().parents[2]
 PASSED = ("PATH", "LANG", "HOME", "TMPDIR")
 MAX_LINE = 64 * 1024
 

@@ -13,6 +13,7 @@ import logging
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -205,7 +206,7 @@ async def _serve(config: Config, on_ready: Callable[[str], None] | None) -> None
         if not config.host.loopback:
             logger.warning("%s", _exposed(config, port))
         if on_ready is not None:
-            on_ready(config.host.url if config.host.port else f"http://127.0.0.1:{port}")
+            on_ready(replace(config.host, port=port).url)
         await first.wait()
         logger.info("shutting down: %d requests may finish", len(app[admission.KEY].running))
         await app[admission.KEY].drain(config.drain_timeout, second)

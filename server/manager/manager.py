@@ -375,11 +375,34 @@ class ModelManager:
         return next((r for r in self._residents.values() if model in (r.spec.name, r.spec.full_name)), None)
 
     def in_use(self) -> set[Path]:
-        """Files that loaded or loading models may still read: not to be deleted yet."""
+        """Files that loaded or loading models may still read: not to be deleted yet. Any thread may ask."""
         used: set[Path] = set()
-        for spec in [r.spec for r in self._residents.values()] + [line.spec for line in self._lines.values()]:
+        for spec in [r.spec for r in list(self._residents.values())] + [n.spec for n in list(self._lines.values())]:
             used |= files_of(spec)
         return used
+
+    async def ping(self, patience: float) -> list[str]:
+        """Names of the models whose engine did not answer within ``patience`` seconds."""
+        asked = [r for r in self._residents.values() if r.runner.alive and not r.closing]
+        answers = await asyncio.gather(
+            *(asyncio.wait_for(r.runner.ping(), patience) for r in asked), return_exceptions=True
+        )
+        return [r.spec.name for r, answer in zip(asked, answers, strict=True) if isinstance(answer, Exception)]
+
+    async def ping(self, seconds: float) -> list[str]:
+        """The loaded models whose engine loop does not answer in time."""
+
+        async def silent(residency: Residency) -> bool:
+            try:
+                async with asyncio.timeout(seconds):
+                    await residency.runner.ping()
+            except (ServerError, TimeoutError):
+                return True
+            return False
+
+        present = [residency for residency in self._residents.values() if not residency.closing]
+        found = await asyncio.gather(*map(silent, present))
+        return [residency.spec.name for residency, mute in zip(present, found, strict=True) if mute]
 
     # -- housekeeping -----------------------------------------------------------------------------------
 

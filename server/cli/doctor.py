@@ -133,15 +133,27 @@ def port(config: Config) -> Findings:
 
 
 def store(config: Config) -> Findings:
-    """The manifests and sizes only; `llamada fsck` reads every byte."""
+    """Manifests and sizes only; `llamada fsck` reads every byte."""
+    from server.errors import StoreError
+    from server.store.blobs import Blobs
+    from server.store.manifests import Manifests
+
     root = config.models
-    folder = nearest(root)
-    if not os.access(folder, os.W_OK):
-        yield Finding("problem", "models", f"{folder} cannot be written; see OLLAMA_MODELS")
+    if not os.access(nearest(root), os.W_OK):
+        yield Finding("problem", "models", f"{nearest(root)} cannot be written; see OLLAMA_MODELS")
         return
-    yield Finding(
-        "ok", "models", f"{root}{'' if root.exists() else ' (not there yet)'}; `llamada fsck` checks every byte"
-    )
+    blobs, manifests, count = Blobs(root), Manifests(root), 0
+    for entry in manifests.entries():
+        count += 1
+        try:
+            needed = manifests.read(entry).blobs()
+        except StoreError as error:
+            yield Finding("problem", "models", f"{entry.name.short()}: {error.message}; see `llamada fsck`")
+            continue
+        if any(blobs.size(digest) != size for digest, size in needed.items()):
+            yield Finding("problem", "models", f"{entry.name.short()} has missing or cut files; see `llamada fsck`")
+    there = f"{count} in {root}" if root.exists() else f"{root} is not there yet, `llamada serve` makes it"
+    yield Finding("ok", "models", f"{there}; `llamada fsck` checks every byte")
 
 
 def disk(config: Config) -> Findings:

@@ -64,3 +64,28 @@ def test_a_build_record_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
     assert found.kind == "cuda"
     record.write_text("[]")
     assert read_build(tmp_path) is None
+
+
+def test_a_model_with_a_lost_file_is_a_problem(tmp_path: Path) -> None:
+    layer = {"mediaType": "application/vnd.ollama.image.model", "digest": f"sha256:{'a' * 64}", "size": 5}
+    config = {"mediaType": "application/vnd.docker.container.image.v1+json", "digest": f"sha256:{'b' * 64}", "size": 2}
+    path = tmp_path / "manifests/registry.ollama.ai/library/lost/latest"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({"schemaVersion": 2, "config": config, "layers": [layer]}))
+    found = list(doctor.store(Config.load({"OLLAMA_MODELS": str(tmp_path)})))
+    assert [f.level for f in found] == ["problem", "ok"]
+    assert found[0].text.startswith("lost:latest has missing or cut files")
+    path.write_text("{")
+    assert next(doctor.store(Config.load({"OLLAMA_MODELS": str(tmp_path)}))).level == "problem"
+
+
+def test_fsck_prints_what_it_found(fake: FakeServer, llamada: Run, tmp_path: Path) -> None:
+    sound = llamada("fsck")
+    assert (sound.status, "0 models, 0 blobs, 0 B in" in sound.out, "sound" in sound.out) == (0, True, True)
+    path = tmp_path / "models/manifests/registry.ollama.ai/library/bad/latest"
+    path.parent.mkdir(parents=True)
+    path.write_text("{")
+    damaged = llamada("fsck", "--json")
+    assert damaged.status == 1
+    assert json.loads(damaged.out)["sound"] is False
+    assert "damaged" in llamada("fsck").out

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from modelfiles import gguf, render
-from modelfiles.errors import GGUFError
+from modelfiles.errors import GGUFError, TemplateError
 from modelfiles.gguf import Header
 from server import options
 from server.errors import ServerError, StoreError, Unsupported
@@ -131,8 +131,12 @@ def read_header(blobs: Blobs, digest: Digest) -> Header:
 
 
 def _template_in_use(template: str | None, header: Header | None, prefer_go: bool | None) -> str | None:
+    """None where the weights' own Jinja speaks. A TEMPLATE that does not parse is in use, and fails when it is."""
     jinja = header.chat_template if header is not None else None
-    return template if render.choose(template, jinja, prefer_go) == "go" else None
+    try:
+        return template if render.choose(template, jinja, prefer_go) == "go" else None
+    except TemplateError:
+        return template
 
 
 def _text(blobs: Blobs, manifest: Manifest, limit: int, *kinds: str) -> str | None:

@@ -125,15 +125,16 @@ def _array(array: GGUFArray) -> list[Any]:
 
 def shortest(value: float) -> float:
     """The shortest decimal that is still this 32-bit float: 1e-05, not 9.999999747378752e-06."""
+    packed = _float32(value)
+    short = (float(f"{value:.{digits}g}") for digits in range(1, 10))
+    return next((number for number in short if _float32(number) == packed), value)
+
+
+def _float32(value: float) -> bytes | None:
     try:
-        packed = struct.pack("<f", value)
+        return struct.pack("<f", value)
     except OverflowError:
-        return value
-    for digits in range(1, 10):
-        short = float(f"{value:.{digits}g}")
-        if struct.pack("<f", short) == packed:
-            return short
-    return value
+        return None
 
 
 def parameter_lines(parameters: Mapping[str, Any]) -> str:

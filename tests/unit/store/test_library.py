@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -130,6 +132,23 @@ def test_remote_and_tensor_models_are_listed_but_not_run(library):
     with pytest.raises(InvalidRequest, match="tensor layers"):
         library.resolve("mlx")
     assert library.show("far")["model_info"]["gptoss.context_length"] == 131072
+
+
+def test_a_pulled_template_that_does_not_parse_hides_nothing(library):
+    record = library.find(ModelName.parse("nano"))
+    digest, _ = library.blobs.add_bytes(b"{{ if .X")
+    layers = tuple(
+        dataclasses.replace(layer, digest=digest, size=8) if layer.kind == "template" else layer
+        for layer in record.manifest.layers
+    )
+    library.write(ModelName.parse("broken"), record.manifest.config, layers)
+    assert library.resolve("broken").template == "{{ if .X"
+    assert library.show("broken")["capabilities"] == ["completion"]
+
+
+def test_the_environment_may_prefer_one_kind_of_template(library):
+    assert Library(library.root, go_template=False).resolve("nano").template is None
+    assert Library(library.root, go_template=True).resolve("nano-tools").template is None
 
 
 # -- list ---------------------------------------------------------------------------------------------------
@@ -295,8 +314,6 @@ def test_pinned_blobs_are_not_pruned(library):
 
 
 def test_every_power_cut_during_overwrite_leaves_a_whole_model(replayed, tmp_path, cut_power_at):
-    import shutil
-
     for step in range(1, 30):
         root = tmp_path / str(step)
         shutil.copytree(replayed[0], root)

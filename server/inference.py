@@ -25,7 +25,6 @@ from server.types import (
     Embeddings,
     EmbedRequest,
     Final,
-    FinishReason,
     Generation,
     Message,
     ModelSpec,
@@ -56,10 +55,12 @@ class House:
 
 async def chat(house: House, request: ChatRequest) -> AsyncGenerator[Chunk, None]:
     spec = await resolve(house, request.model)
+    if not request.messages and request.keep_alive == 0:
+        return _unload(house, spec)
     missing = ["tools"] if request.tools and "tools" not in spec.capabilities else []
     think = _require(spec, request, "chat", missing)
     if not request.messages:
-        return _load_only(house, spec, request)
+        return _load(house, spec, request)
     messages = spec.messages + request.messages
     if spec.system and request.messages[0].role != "system":
         messages = (Message("system", spec.system), *messages)
@@ -71,12 +72,14 @@ async def complete(house: House, request: CompletionRequest) -> AsyncGenerator[C
     if not request.model:
         raise ModelNotFound("model '' not found")
     spec = await resolve(house, request.model)
+    if not request.prompt and request.keep_alive == 0:
+        return _unload(house, spec)
     if request.raw and (request.template or request.system or request.context):
         raise InvalidRequest("raw mode does not support template, system, or context")
     missing = ["insert"] if request.suffix and "insert" not in spec.capabilities else []
     think = _require(spec, request, "generate", missing)
     if not request.prompt:
-        return _load_only(house, spec, request)
+        return _load(house, spec, request)
     own_system = "" if request.context else spec.system
     prompt = TextPrompt(
         request.prompt,
@@ -143,18 +146,17 @@ def _merge(house: House, spec: ModelSpec, given: Mapping[str, Any]) -> options.M
     return dataclasses.replace(merged, load=load, limits=dataclasses.replace(merged.limits, num_ctx=num_ctx))
 
 
-async def _load_only(
-    house: House, spec: ModelSpec, request: ChatRequest | CompletionRequest
-) -> AsyncGenerator[Chunk, None]:
-    """An empty prompt loads the model; with keep_alive 0 it unloads it instead."""
-    reason: FinishReason = "load"
-    if request.keep_alive == 0:
-        await house.manager.unload(spec)
-        reason = "unload"
-    else:
-        async with house.manager.lease(spec, _merge(house, spec, request.options).load, request.keep_alive):
-            pass
-    yield Chunk(final=Final(reason))
+async def _load(house: House, spec: ModelSpec, request: ChatRequest | CompletionRequest) -> AsyncGenerator[Chunk, None]:
+    """An empty prompt loads the model and leaves it in memory."""
+    async with house.manager.lease(spec, _merge(house, spec, request.options).load, request.keep_alive):
+        pass
+    yield Chunk(final=Final("load"))
+
+
+async def _unload(house: House, spec: ModelSpec) -> AsyncGenerator[Chunk, None]:
+    """An empty prompt with ``keep_alive`` 0, whatever the model is for and whether or not it is loaded."""
+    await house.manager.unload(spec)
+    yield Chunk(final=Final("unload"))
 
 
 async def _generate(

@@ -68,7 +68,6 @@ async def stream(request: web.Request, chunks: AsyncGenerator[Chunk, None], writ
         first = await anext(chunks)
         log.first()
         response = web.StreamResponse(headers={"Content-Type": writer.content_type})
-        response.enable_chunked_encoding()
         await response.prepare(request)
         watch = StallWatch(request, STALL_SECONDS)
         try:
@@ -147,7 +146,6 @@ async def progress(request: web.Request, events: AsyncGenerator[dict[str, Any], 
     async with contextlib.aclosing(events):
         first = await anext(events)
         response = web.StreamResponse(headers={"Content-Type": NDJSON})
-        response.enable_chunked_encoding()
         await response.prepare(request)
         watch = StallWatch(request, STALL_SECONDS)
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -110,7 +111,9 @@ async def test_load_and_unload(client: Any, manager: Any) -> None:
     assert text.endswith('"response":"","done":true,"done_reason":"load"}')
     _, _, text = await post(client, "/api/chat", model="nano", messages=[], keep_alive=0)
     assert text.endswith('"message":{"role":"assistant","content":""},"done":true,"done_reason":"unload"}')
-    assert [spec.name for spec in manager.unloaded] == ["nano:latest"]
+    _, _, text = await post(client, "/api/generate", model="nano-embed", keep_alive=0)
+    assert '"done_reason":"unload"' in text
+    assert [spec.name for spec in manager.unloaded] == ["nano:latest", "nano-embed:latest"]
     assert len(manager.leases) == 1
 
 
@@ -189,3 +192,15 @@ async def test_embeddings(client: Any, runner: Any) -> None:
     assert "0.6000000238418579" in text
     _, _, text = await post(client, "/api/embeddings", model="nano-embed", prompt="")
     assert text == '{"embedding":[]}'
+
+
+async def test_http_1_0_gets_its_stream_up_to_the_end_of_the_connection(client: Any) -> None:
+    body = json.dumps({"model": "nano", "prompt": "x"})
+    reader, writer = await asyncio.open_connection("127.0.0.1", client.port)
+    writer.write(
+        f"POST /api/generate HTTP/1.0\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
+    )
+    head, _, lines = (await reader.read()).partition(b"\r\n\r\n")
+    assert b"chunked" not in head
+    assert len([json.loads(line) for line in lines.splitlines()]) == 3
+    writer.close()

@@ -81,14 +81,21 @@ class Library:
         return spec
 
     def record(self, name: str, not_found: str) -> Record:
-        entry = self.manifests.find(parse_name(name))
-        if entry is None:
+        record = self.find(parse_name(name))
+        if record is None:
             raise ModelNotFound(not_found)
-        return self._read(entry)
+        return record
 
     def find(self, name: ModelName) -> Record | None:
         entry = self.manifests.find(name)
-        return None if entry is None else self._read(entry)
+        while entry is not None:
+            try:
+                return self._read(entry)
+            except StoreError:
+                if _unchanged(entry):
+                    raise
+            entry = self.manifests.find(name)  # it was deleted or replaced while being read
+        return None
 
     def header(self, digest: Digest) -> Header:
         """The checked header of a GGUF blob. StoreError."""
@@ -105,7 +112,7 @@ class Library:
             try:
                 found.append(self._read(entry))
             except StoreError as error:
-                if (entry.path, entry.mtime_ns) not in self._complained:
+                if _unchanged(entry) and (entry.path, entry.mtime_ns) not in self._complained:
                     self._complained.add((entry.path, entry.mtime_ns))
                     logger.warning("%s is not listed: %s", entry.name.short(), error.message)
         return sorted(found, key=lambda record: -record.entry.mtime_ns)
@@ -192,6 +199,12 @@ class Library:
             self.manifests.write(spelled, config, layers)
 
     @contextmanager
+    def unchanged(self) -> Iterator[None]:
+        """While open, no model of this library is changed by another thread. For a few disk reads, not for work."""
+        with self._lock:
+            yield
+
+    @contextmanager
     def pin(self, digests: Iterable[Digest]) -> Iterator[None]:
         """While open, these blobs are not removed, whether or not a manifest names them yet."""
         taken = list(digests)
@@ -203,6 +216,8 @@ class Library:
             with self._lock:
                 self._pins.subtract(taken)
                 self._pins += Counter()  # drops the zeros
+                if not self._held.isdisjoint(taken):
+                    self.release()
 
     def forget(self, digests: Iterable[Digest]) -> None:
         """Remove those blobs that nobody needs any more. Those that a worker holds go at ``release``."""

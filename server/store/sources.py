@@ -15,7 +15,7 @@ from modelfiles import gguf
 from modelfiles.errors import GGUFError
 from modelfiles.gguf import Header
 from modelfiles.gguf_types import SplitName
-from server.errors import InvalidRequest, ServerError, StoreError
+from server.errors import InvalidRequest, ModelNotFound, ServerError, StoreError
 from server.store.blobs import Blobs
 from server.store.digests import Digest
 from server.store.layers import Part, status_of, taken_over
@@ -115,12 +115,13 @@ class Sources:
 
     def add_base(self, name: str) -> None:
         """All layers of an installed model."""
-        record = self.find_base(name)
-        if record is None:
-            raise InvalidRequest(f"model '{name}' not found")
-        if record.problem is not None:
-            raise record.problem
-        self._pins.enter_context(self._library.pin(record.manifest.blobs()))
+        with self._library.unchanged():
+            record = self.find_base(name)
+            if record is None:
+                raise ModelNotFound(f"model '{name}' not found")
+            if record.problem is not None:
+                raise record.problem
+            self._pins.enter_context(self._library.pin(record.manifest.blobs()))
         self.base = record
         for layer in record.manifest.layers:
             part = taken_over(layer, record.entry.name.short())

@@ -3,7 +3,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import random
 import shutil
+import threading
 import time
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import pytest
 from modelfiles.names import ModelName
 from server.errors import InvalidRequest, ModelNotFound, ServerError, StoreError
 from server.options import OptionError
+from server.store import fsck
 from server.store.library import Library
 from server.types import Message
 
@@ -309,8 +312,41 @@ def test_pinned_blobs_are_not_pruned(library):
     with library.pin(record.manifest.blobs()):
         library.delete("nano-q8")
         assert all(library.blobs.has(digest) for digest in record.manifest.blobs())
-    library.release()
     assert not library.blobs.has(record.weights.digest)
+
+
+def test_many_at_once_leave_a_sound_store(library, creating):
+    names = [f"m{number}" for number in range(4)]
+    problems = []
+
+    def work(seed):
+        dice = random.Random(seed)
+        for _ in range(25):
+            name, other = dice.choice(names), dice.choice(["nano", *names])
+            try:
+                match dice.randrange(4):
+                    case 0:
+                        library.delete(name)
+                    case 1:
+                        library.copy(other, name)
+                    case 2:
+                        library.tags()
+                    case _:
+                        status, events = creating(library, model=name, source=other, system=f"s{dice.randrange(3)}")
+                        if status not in (200, 404):
+                            problems.append(events)
+            except ModelNotFound:
+                continue
+            except ServerError as error:
+                problems.append(error)
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert problems == []
+    assert fsck.check(library.root).sound
 
 
 def test_every_power_cut_during_overwrite_leaves_a_whole_model(replayed, tmp_path, cut_power_at):

@@ -99,13 +99,13 @@ async def crowd(server: Server, prompts: Prompts, seconds: float = 60, clients: 
         while time.perf_counter() < end:
             answers.append(await server.client.ask(system + prompts.words(own), 40))
 
-    async def stranger() -> None:
-        while time.perf_counter() < end - 2:
-            answers.append(await server.client.ask(prompts.words(1500), 8))
-            await asyncio.sleep(max(0.0, 10 - (time.perf_counter() - end) % 10))
+    async def stranger(delay: float) -> None:
+        await asyncio.sleep(delay)
+        answers.append(await server.client.ask(prompts.words(1500), 8))
 
     begun = time.perf_counter()
-    await asyncio.gather(*(client(i) for i in range(clients)), stranger())
+    strangers = (stranger(delay) for delay in range(0, int(seconds) - 1, 10))
+    await asyncio.gather(*(client(i) for i in range(clients)), *strangers)
     tokens = sum(n for a in answers for t, n in a.arrivals if t <= end)
     return {
         "tok/s": tokens / (end - begun),

@@ -219,29 +219,33 @@ class Engine:
         raw = row.copy() if top >= 0 else row
         try:
             sampler.prepare(row)
-            token = sampler.draw(row)
-            constraint = sequence.constraint
-            if constraint is not None and sequence.answer.free(token):
-                constraint = None
-            elif constraint is not None and not constraint.allows(token):
-                constraint.mask(row)
-                token = sampler.draw(row)
+            token, constraint = self._choose(sequence, row)
+            sampler.accept(token)
+            sequence.output += 1
+            self._output_tokens += 1
+            if token in self.eog:
+                self._finish(sequence, "stop")
+                return
+            likely = logprob(raw, token, top, self.piece) if top >= 0 else None
+            self._append(sequence, token, likely)
+            if constraint is not None:
+                constraint.accept(token)
+                if top < 0:
+                    self._fast_forward(sequence, constraint)
         except SamplingError as error:
             self._fail(sequence, str(error))
             return
-        sampler.accept(token)
-        sequence.output += 1
-        self._output_tokens += 1
-        if token in self.eog:
-            self._finish(sequence, "stop")
-            return
-        likely = logprob(raw, token, top, self.piece) if top >= 0 else None
-        self._append(sequence, token, likely)
-        if constraint is not None:
-            constraint.accept(token)
-            if top < 0:
-                self._fast_forward(sequence, constraint)
         self._after(sequence, constraint is not None and constraint.done)
+
+    def _choose(self, sequence: Sequence, row: Row) -> tuple[int, Constraint | None]:
+        """A token and the constraint that holds for it; the mask is computed only when a draw is refused."""
+        token, constraint = sequence.sampler.draw(row), sequence.constraint
+        if constraint is None or sequence.answer.free(token):
+            return token, None
+        if not constraint.allows(token):
+            constraint.mask(row)
+            token = sequence.sampler.draw(row)
+        return token, constraint
 
     def _append(self, sequence: Sequence, token: int, likely: Logprob | None = None) -> None:
         sequence.repeats = sequence.repeats + 1 if sequence.tokens[-1] == token else 0

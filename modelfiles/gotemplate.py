@@ -37,7 +37,7 @@ from modelfiles.gotemplate_values import DATES, FUNCTIONS, CallError, Struct, ca
 
 MAX_SOURCE = 2**20
 MAX_OUTPUT = 16 * 2**20
-MAX_STEPS = 2_000_000
+MAX_STEPS = 1_000_000
 MAX_INCLUDES = 50
 NAMES = frozenset({*FUNCTIONS, *DATES})
 

@@ -60,8 +60,8 @@ def go_json(value: Any) -> str:
             return _json_string(value)
         case float():
             if not math.isfinite(value):
-                raise CallError(f"json: unsupported value: {go_float(value, 1e-6)}")
-            return go_float(value, 1e-6).replace("e-0", "e-")
+                raise CallError(f"json: unsupported value: {go_float(value)}")
+            return go_float(value, 1e-6, 1e21).replace("e-0", "e-")
         case _:
             return json.dumps(value)
 
@@ -73,11 +73,11 @@ def _json_string(text: str) -> str:
     return text
 
 
-def go_float(value: float, smallest: float) -> str:
-    """Shortest digits; an exponent below ``smallest`` and from 1e21 on."""
+def go_float(value: float, low: float = 1e-4, high: float = 1e6) -> str:
+    """Shortest digits, with an exponent below ``low`` and from ``high`` on; the defaults are those of ``%v``."""
     if not math.isfinite(value):
         return "NaN" if math.isnan(value) else "+Inf" if value > 0 else "-Inf"
-    if value and not smallest <= abs(value) < 1e21:
+    if value and not low <= abs(value) < high:
         digits, _, exponent = f"{Decimal(repr(value)):e}".partition("e")
         digits = digits.rstrip("0").rstrip(".") if "." in digits else digits
         return f"{digits}e{exponent[0]}{int(exponent[1:]):02d}"
@@ -95,7 +95,7 @@ def show(value: Any, nothing: str = "<nil>") -> str:
         case bool():
             return "true" if value else "false"
         case float():
-            return go_float(value, 1e-4)
+            return go_float(value)
         case Struct() | JSONObject() | JSONArray():
             return go_json(value)
         case Mapping():
@@ -154,7 +154,7 @@ def _formatted(verb: str, flags: str, precision: str | None, value: Any) -> str:
         case "d" if number and isinstance(value, int):
             return plus + str(value)
         case "f" | "g" | "e" if isinstance(value, float):
-            return plus + (go_float(value, 1e-4) if verb == "g" else f"{value:.{int(precision or 6)}{verb}}")
+            return plus + (go_float(value) if verb == "g" else f"{value:.{int(precision or 6)}{verb}}")
         case "x" | "X" if isinstance(value, str) or (number and isinstance(value, int)):
             text = value.encode().hex() if isinstance(value, str) else f"{value:x}"
             return text.upper() if verb == "X" else text

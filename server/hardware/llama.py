@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import orjson
 
@@ -43,7 +45,12 @@ def probe(environment: Mapping[str, str], command: Sequence[str] = PROBE) -> Pro
     """Takes about half a second; call it in a thread."""
     try:
         done = subprocess.run(
-            command, env=dict(environment), stdin=subprocess.DEVNULL, capture_output=True, timeout=TIMEOUT, check=False
+            command,
+            env=_with_us(environment),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=TIMEOUT,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         return Probe(problem=f"the probe of llama.cpp did not answer: {type(error).__name__}")
@@ -52,6 +59,12 @@ def probe(environment: Mapping[str, str], command: Sequence[str] = PROBE) -> Pro
         logger.debug("the probe's output: %s", done.stderr.decode("utf-8", "replace"))
         return Probe(problem=f"the probe of llama.cpp ended with status {done.returncode}")
     return parse(lines[-1])
+
+
+def _with_us(environment: Mapping[str, str]) -> dict[str, str]:
+    """So that ``-m server.worker`` is found from a checkout too."""
+    ours = str(Path(__file__).resolve().parents[2])
+    return {**environment, "PYTHONPATH": os.pathsep.join(filter(None, (environment.get("PYTHONPATH"), ours)))}
 
 
 def parse(line: str) -> Probe:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import secrets
 import shutil
 import time
@@ -25,11 +24,11 @@ from server.manager.resident import FOREVER, Resident, files_of, key_of
 from server.messages import Load
 from server.runners.spare import Spare
 from server.runners.worker import WorkerRunner
+from server.store.digests import Digest
 from server.types import LoadOptions, ModelSpec
 
 logger = logging.getLogger(__name__)
 
-DIGEST = re.compile(r"[0-9a-f]{64}")
 PREFIXES = "prefix-cache"
 KEPT_SHAPES = 64
 GPU_WAIT, GPU_POLL, GPU_SHARE = 5.0, 0.1, 0.8
@@ -80,8 +79,8 @@ class Loader:
         def progress(fraction: float) -> None:
             line.progress = fraction
 
-        process = self._spare.take(line.spec.size)
         load = self._record(line.spec, placed.options)
+        process = self._spare.take(line.spec.size)
         try:
             runner = await WorkerRunner.start(
                 load,
@@ -121,9 +120,10 @@ class Loader:
 
     def _prefix_folder(self, spec: ModelSpec) -> str:
         """ "" where prefixes are not kept, or where the folder cannot be made."""
-        if self._prefixes is None or not DIGEST.fullmatch(spec.weights_digest):
+        if self._prefixes is None or not spec.weights_digest:
             return ""
-        folder = self._prefixes / spec.weights_digest
+        name = Digest(spec.weights_digest).hex  # checked: nothing else may become part of a path
+        folder = self._prefixes / name
         try:
             self._prefixes.mkdir(mode=0o700, parents=True, exist_ok=True)
             folder.mkdir(mode=0o700, exist_ok=True)

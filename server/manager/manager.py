@@ -381,14 +381,6 @@ class ModelManager:
             used |= files_of(spec)
         return used
 
-    async def ping(self, patience: float) -> list[str]:
-        """Names of the models whose engine did not answer within ``patience`` seconds."""
-        asked = [r for r in self._residents.values() if r.runner.alive and not r.closing]
-        answers = await asyncio.gather(
-            *(asyncio.wait_for(r.runner.ping(), patience) for r in asked), return_exceptions=True
-        )
-        return [r.spec.name for r, answer in zip(asked, answers, strict=True) if isinstance(answer, Exception)]
-
     async def ping(self, seconds: float) -> list[str]:
         """The loaded models whose engine loop does not answer in time."""
 

@@ -25,6 +25,8 @@ FULL = 0.8
 """Share of a GPU's free memory that a prediction may fill: drivers and fragments take the rest."""
 KV_SHARE, PARTIAL_KV_SHARE = 0.4, 0.1
 """Share of free memory that the KV of more than one sequence may take; with layers left out, they come first."""
+TINY = 2 * 2**20
+"""Weights below which a second thread costs more at the barriers than it computes."""
 MARGIN = 256 * 2**20
 """Bytes of main memory left to everybody else."""
 
@@ -88,7 +90,7 @@ def place(
     limit = policy.max_loaded or 3 * max(len(machine.usable_gpus), 1)
     if len(order) >= limit:
         return Evict(order[0].key)
-    options = replace(options, num_thread=options.num_thread or machine.threads)
+    options = replace(options, num_thread=options.num_thread or _threads(machine, shape))
     windows = list(_windows(machine, shape, options, policy, vision))
     now, empty = _space(machine, held, (), policy), _space(machine, held, held, policy)
     preferred = [w for w in windows if w >= min(windows[0], DEFAULT_CTX)]
@@ -115,6 +117,10 @@ def window_for(options: LoadOptions, shape: ModelShape, machine: Machine, policy
     if shape.trained_ctx:
         wanted = min(wanted, shape.trained_ctx)
     return max(wanted, MIN_CTX)
+
+
+def _threads(machine: Machine, shape: ModelShape) -> int:
+    return 1 if shape.weights < TINY else machine.threads
 
 
 def _default_ctx(machine: Machine) -> int:

@@ -1,8 +1,8 @@
 """A worker's process: started with an allow-listed environment, watched, stopped, its output kept for the log.
 
 Knows nothing of models or of what is said over the socket. Its end is noticed at once (pidfd where there is
-one) and reaped without any task. Start processes from the thread that lives as long as the server: the
-kernel ties a child's life to that thread.
+one) and reaped without any task. A worker ties its own life to ours (PR_SET_PDEATHSIG, and the end of its
+socket); the kernel ties it to the thread that started it, so start it from one that lives as long as the server.
 """
 
 from __future__ import annotations
@@ -65,9 +65,8 @@ class WorkerProcess:
         reader, writer = os.pipe()
         os.set_blocking(reader, False)
         try:
-            command = [sys.executable, "-P", "-m", "server.runners.launch", str(os.getpid()), module]
             process = subprocess.Popen(
-                [*command, "--fd", str(theirs.fileno())],
+                [sys.executable, "-P", "-m", module, "--fd", str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
                 stdout=writer,
                 stderr=writer,

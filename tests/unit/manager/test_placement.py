@@ -57,6 +57,13 @@ def test_sixteen_sequences_of_a_small_model() -> None:
     got = placed(shape=SMALL)
     assert got.options.num_parallel == 16
     assert got.options.num_ctx == 2048
+    assert got.options.num_thread == 8
+
+
+def test_threads() -> None:
+    tiny = ModelShape((Layer(16, 16, weights=1000),), trained_ctx=64)
+    assert placed(shape=tiny).options.num_thread == 1
+    assert placed(shape=tiny, num_thread=3).options.num_thread == 3
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,11 @@ too long all the same keeps its first ``num_keep`` tokens and its end, such that
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from server.errors import InvalidRequest
-from server.types import Message
 
 TOO_LONG = (
     "the prompt is longer than the context length currently available to the model; shorten the prompt, adjust the "
@@ -28,15 +28,16 @@ class Rendered:
     tokens: list[int]
 
 
-Render = Callable[[Sequence[Message]], Rendered]
+Spelt = Mapping[str, Any]  # a message as ``modelfiles`` takes it
+Render = Callable[[Sequence[Spelt]], Rendered]
 
 
-def without_oldest(messages: Sequence[Message], count: int) -> list[Message]:
+def without_oldest(messages: Sequence[Spelt], count: int) -> list[Spelt]:
     """``messages`` less the first ``count``, of which system messages stay."""
-    return [m for m in messages[:count] if m.role == "system"] + list(messages[count:])
+    return [m for m in messages[:count] if m["role"] == "system"] + list(messages[count:])
 
 
-def drop_oldest(messages: Sequence[Message], full: Rendered, render: Render, window: int) -> Rendered:
+def drop_oldest(messages: Sequence[Spelt], full: Rendered, render: Render, window: int) -> Rendered:
     """The rendering of as many of the newest ``messages`` as fit; of the last alone if nothing does.
 
     ``full`` renders all of them. Bisects, as fewer messages are shorter. A number of messages that the
@@ -56,7 +57,7 @@ def drop_oldest(messages: Sequence[Message], full: Rendered, render: Render, win
     return fits or shortest
 
 
-def _first_rendered(messages: Sequence[Message], render: Render, start: int, end: int) -> tuple[int, Rendered | None]:
+def _first_rendered(messages: Sequence[Spelt], render: Render, start: int, end: int) -> tuple[int, Rendered | None]:
     for count in range(start, end):
         try:
             return count, render(without_oldest(messages, count))

@@ -11,18 +11,20 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from modelfiles.conversation import IMAGE_TAG, place_images
+from modelfiles.render import ends_in_open_tag
 from server.errors import InvalidRequest, Unsupported
 from server.types import ChatPrompt, Generation, Message, TextPrompt, Think
 from server.worker.chat.deadline import Budget
-from server.worker.chat.fit import Rendered, cut_middle, drop_oldest
+from server.worker.chat.fit import Rendered, Spelt, cut_middle, drop_oldest
 from server.worker.chat.formats import HERMES, tool_parser
-from server.worker.chat.history import name_tool_results, place_images
 from server.worker.chat.output import OutputParser
-from server.worker.chat.templates import THINK_TAGS, ChatTemplate, choose
+from server.worker.chat.templates import ChatTemplate, choose, spell
 from server.worker.chat.thinking import ThinkingParser
 from server.worker.chat.vocab import Vocab
 
 Tags = tuple[str, str] | None
+THINK_TAGS = ("<think>", "</think>")
 PARSERS: dict[str, tuple[Tags, str]] = {  # a model's PARSER → its thinking tags and tool marker
     "qwen3": (THINK_TAGS, HERMES),
     "qwen3-thinking": (THINK_TAGS, HERMES),
@@ -69,7 +71,7 @@ class PromptBuilder:
         """``InvalidRequest`` where the template, the prompt's length or a token id does not allow it."""
         prompt, limits = generation.prompt, generation.limits
         budget = Budget()
-        template = budget.run(partial(self._template, prompt.template))
+        template = self._template(prompt.template, budget)
         tags, marker = self._format(template)
         think: Think = True if prompt.think is None and tags else prompt.think
         full, fitting = self._render(prompt, template, think, budget, window if limits.truncate else None)
@@ -78,16 +80,16 @@ class PromptBuilder:
             tokens = cut_middle(tokens, window, limits.num_keep, bos=self._vocab.add_bos, shift=limits.shift)
             if not tokens:
                 raise InvalidRequest("the prompt is empty")
-        inside = bool(tags and think and fitting.text.rstrip().endswith(tags[0]))
+        inside = bool(think) and _opened(prompt, fitting.text, tags)
         tools = prompt.tools if isinstance(prompt, ChatPrompt) else ()
         parser = _output_parser(tags if think else None, marker, tools, inside=inside)
         return Prepared(tokens, fitting.text, len(full.tokens) - len(tokens), inside, parser)
 
-    def _template(self, requested: str | None) -> ChatTemplate:
+    def _template(self, requested: str | None, budget: Budget) -> ChatTemplate:
         if requested is not None:
-            return ChatTemplate("go", requested)
+            return budget.run(partial(ChatTemplate, "go", requested))
         if self._own is None:  # read at first use: what is wrong with it is then one request's error, not the load's
-            self._own = choose(*self._sources, bos=self._bos, eos=self._eos)
+            self._own = budget.run(partial(choose, *self._sources, bos=self._bos, eos=self._eos))
         return self._own
 
     def _format(self, template: ChatTemplate) -> tuple[Tags, str | None]:
@@ -110,21 +112,20 @@ class PromptBuilder:
         before = ""
         tools: tuple[dict[str, Any], ...] = ()
         if isinstance(prompt, ChatPrompt):
-            messages, tools = name_tool_results(prompt.messages), prompt.tools
+            messages, tools = spell(prompt.messages), prompt.tools
+        elif prompt.raw:
+            return (self._rendered(_with_tags(prompt)),) * 2
         else:
-            user = Message("user", prompt.prompt, images=prompt.images)
-            if prompt.raw:
-                return (self._rendered(place_images([user])[0].content),) * 2
             before = self._spelled(prompt.context)
             if prompt.suffix:
-                text = budget.run(partial(template.insert, place_images([user])[0].content, prompt.suffix))
+                text = budget.run(partial(template.insert, _with_tags(prompt), prompt.suffix))
                 return (self._rendered(text, before),) * 2
             system = [Message("system", prompt.system)] if prompt.system else []
-            messages = [*system, *prompt.history, user]
+            messages = spell([*system, *prompt.history, Message("user", prompt.prompt, images=prompt.images)])
             window = window if prompt.template is None else None
 
-        def render(some: Sequence[Message]) -> Rendered:
-            return self._rendered(budget.run(partial(template.chat, place_images(some), tools, think)), before)
+        def render(some: Sequence[Spelt]) -> Rendered:
+            return self._rendered(budget.run(partial(template.chat, some, tools, think)), before)
 
         full = render(messages)
         if window is None or len(full.tokens) <= window:
@@ -151,6 +152,19 @@ class PromptBuilder:
             if text.startswith(spelling):
                 return text[len(spelling) :]
         return text
+
+
+def _with_tags(prompt: TextPrompt) -> str:
+    return place_images(prompt.prompt, [IMAGE_TAG.format(n) for n in range(len(prompt.images))])
+
+
+def _opened(prompt: ChatPrompt | TextPrompt, text: str, tags: Tags) -> bool:
+    """The answer begins inside a thought: the prompt opened one, or ends with a thought to be gone on with."""
+    if tags is None or ends_in_open_tag(text, tags):
+        return tags is not None
+    last = prompt.messages[-1] if isinstance(prompt, ChatPrompt) and prompt.messages else Message("user")
+    begun = last.role == "assistant" and last.thinking and not last.content and not last.tool_calls
+    return bool(begun) and text.rfind(tags[0]) > text.rfind(tags[1])
 
 
 def _output_parser(tags: Tags, marker: str | None, tools: Sequence[dict[str, Any]], *, inside: bool) -> OutputParser:

@@ -6,77 +6,91 @@ keep it within a ``Budget``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from modelfiles import render
+from modelfiles.conversation import complete
 from modelfiles.errors import ModelfilesError
-from modelfiles.gotemplate import Template
-from server.errors import InvalidRequest, RunnerError, Unsupported
-from server.types import Message, Think
-from server.worker.chat.fit import CannotRender
+from modelfiles.jinja import PREFIX
+from modelfiles.render_go import parsed
+from server.errors import RunnerError, Unsupported
+from server.types import Message, Think, ToolCall
+from server.worker.chat.fit import CannotRender, Spelt
 from server.worker.chat.formats import HERMES
-from server.worker.chat.history import as_json
-
-MAX_SOURCE = 1 << 20
-MAX_OUTPUT = 16 << 20
-NO_TEMPLATE = "{{ .Prompt }}"
-THINK_TAGS = ("<think>", "</think>")
 
 
 class ChatTemplate:
     """``tags`` around thinking (None = it cannot think), ``marker`` before a tool call ("" = none known)."""
 
-    def __init__(self, kind: Literal["go", "jinja"], source: str, *, bos: str = "", eos: str = "") -> None:
-        if len(source) > MAX_SOURCE:
-            raise InvalidRequest("chat template failed: the template is longer than 1 MiB")
+    def __init__(self, kind: render.Kind, source: str, *, bos: str = "", eos: str = "") -> None:
         self._kind = kind
         self._source = source
         self._bos, self._eos = bos, eos
-        self._go = _parse(source) if kind == "go" else None
-        self.tags: tuple[str, str] | None
-        if self._go is not None:
-            self.tags, self.marker = self._go.thinking_tags(), self._go.tool_marker() or ""
-        else:
-            self.tags = THINK_TAGS if THINK_TAGS[1] in source else None
-            self.marker = HERMES if HERMES in source else ""
-
-    def chat(self, messages: Sequence[Message], tools: Sequence[dict[str, Any]], think: Think) -> str:
-        spelt = [as_json(message) for message in messages]
         try:
-            text = render.render_chat(self._source, self._kind, spelt, list(tools), think, bos=self._bos, eos=self._eos)
+            self._variables = parsed(source).variables() if kind == "go" else frozenset[str]()
+            self.marker = (parsed(source).tool_marker() or "") if kind == "go" else HERMES if HERMES in source else ""
         except ModelfilesError as error:
-            raise CannotRender(f"chat template failed: {error}") from None
+            raise RunnerError(str(error)) from None
+        try:
+            self.tags = render.thinking_tags(source, kind)
+        except ModelfilesError as error:
+            raise _failed(error) from None
+
+    def chat(self, messages: Sequence[Spelt], tools: Sequence[Mapping[str, Any]], think: Think) -> str:
+        try:
+            return render.render_chat(
+                self._source, self._kind, messages, tools, think=think, bos=self._bos, eos=self._eos
+            )
+        except ModelfilesError as error:
+            raise _failed(error) from None
         except RecursionError:
             raise CannotRender("chat template failed: nested too deeply") from None
-        return _bounded(text)
 
     def insert(self, prompt: str, suffix: str) -> str:
         """Fill-in-the-middle: the template sees the two texts and nothing else."""
-        if self._go is None or "suffix" not in self._go.variables():
+        if "suffix" not in self._variables:
             raise Unsupported("the model's template does not support insert")
         try:
-            return _bounded(self._go.render({"Prompt": prompt, "Suffix": suffix}))
+            return render.render_completion(self._source, self._kind, prompt, suffix=suffix)
         except ModelfilesError as error:
-            raise CannotRender(f"chat template failed: {error}") from None
+            raise _failed(error) from None
 
 
-def _parse(source: str) -> Template:
-    try:
-        return Template.parse(source)
-    except ModelfilesError as error:
-        raise RunnerError(str(error)) from None
-
-
-def _bounded(text: str) -> str:
-    if len(text) > MAX_OUTPUT:
-        raise InvalidRequest("chat template failed: output limit")
-    return text
+def _failed(error: ModelfilesError) -> CannotRender:
+    return CannotRender(f"chat template failed: {str(error).removeprefix(PREFIX)}")
 
 
 def choose(go: str | None, jinja: str, prefer_go: bool | None, *, bos: str, eos: str) -> ChatTemplate:
     """The model's own template."""
-    kind = render.choose(go, jinja or None, prefer_go)
+    try:
+        kind = render.choose(go, jinja or None, prefer_go)
+    except ModelfilesError as error:
+        raise RunnerError(str(error)) from None
     if kind == "jinja":
         return ChatTemplate("jinja", jinja, bos=bos, eos=eos)
-    return ChatTemplate("go", go if kind == "go" and go is not None else NO_TEMPLATE)
+    return ChatTemplate("go", render.BARE if go is None else go)
+
+
+def spell(messages: Sequence[Message]) -> list[dict[str, Any]]:
+    """Plain messages, results of tools tied to their calls (while all of the conversation is there)."""
+    spelt = [_spell(message) for message in messages]
+    for message, whole in zip(spelt, complete(spelt), strict=True):
+        message.update((key, whole[key]) for key in ("tool_calls", "tool_name", "tool_call_id"))
+    return spelt
+
+
+def _spell(message: Message) -> dict[str, Any]:
+    return {
+        "role": message.role,
+        "content": message.content,
+        "thinking": message.thinking,
+        "images": len(message.images),
+        "tool_calls": [_call(call) for call in message.tool_calls],
+        "tool_name": message.tool_name,
+        "tool_call_id": message.tool_call_id,
+    }
+
+
+def _call(call: ToolCall) -> dict[str, Any]:
+    return {"id": call.id, "function": {"index": call.index, "name": call.name, "arguments": call.arguments}}

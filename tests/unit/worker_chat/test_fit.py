@@ -9,21 +9,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.errors import InvalidRequest
-from server.types import Message
-from server.worker.chat.fit import TOO_LONG, CannotRender, Rendered, cut_middle, drop_oldest, without_oldest
+from server.worker.chat.fit import TOO_LONG, CannotRender, Rendered, Spelt, cut_middle, drop_oldest, without_oldest
 
 
-def render(messages: Sequence[Message]) -> Rendered:
-    text = "".join(f"{m.role[0]}{m.content}" for m in messages)
+def message(role: str, content: str) -> Spelt:
+    return {"role": role, "content": content}
+
+
+def render(messages: Sequence[Spelt]) -> Rendered:
+    text = "".join(f"{m['role'][0]}{m['content']}" for m in messages)
     return Rendered(text, [ord(c) for c in text])
 
 
-def fit(messages: Sequence[Message], window: int) -> str:
+def fit(messages: Sequence[Spelt], window: int) -> str:
     return drop_oldest(messages, render(messages), render, window).text
 
 
-TALK = [Message("system", "S"), Message("user", "a"), Message("assistant", "b"), Message("system", "T"),
-        Message("user", "c"), Message("assistant", "d"), Message("user", "e")]  # fmt: skip
+TALK = [message("system", "S"), message("user", "a"), message("assistant", "b"), message("system", "T"),
+        message("user", "c"), message("assistant", "d"), message("user", "e")]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -38,7 +41,7 @@ def test_the_oldest_messages_go_and_systems_and_the_last_stay(window: int, text:
 @given(st.lists(st.tuples(st.sampled_from(["system", "user", "assistant"]), st.text("xyz", max_size=9)), min_size=2),
        st.integers(1, 99))  # fmt: skip
 def test_as_few_as_possible_are_dropped(talk: list[tuple[str, str]], window: int) -> None:
-    messages = [Message(role, content) for role, content in talk]
+    messages = [message(role, content) for role, content in talk]
     full = render(messages)
     if len(full.tokens) <= window:
         return
@@ -50,10 +53,10 @@ def test_as_few_as_possible_are_dropped(talk: list[tuple[str, str]], window: int
 
 
 def test_few_renderings_are_enough() -> None:
-    messages = [Message("user", "x" * 9)] * 1000
+    messages = [message("user", "x" * 9)] * 1000
     count = 0
 
-    def counted(some: Sequence[Message]) -> Rendered:
+    def counted(some: Sequence[Spelt]) -> Rendered:
         nonlocal count
         count += 1
         return render(some)
@@ -63,12 +66,12 @@ def test_few_renderings_are_enough() -> None:
 
 
 def test_what_the_template_refuses_is_passed_over() -> None:
-    def picky(messages: Sequence[Message]) -> Rendered:
-        if messages[0].role != "user":
+    def picky(messages: Sequence[Spelt]) -> Rendered:
+        if messages[0]["role"] != "user":
             raise CannotRender("a conversation begins with a user")
         return render(messages)
 
-    talk = [Message("user", "aaa"), Message("assistant", "bbb")] * 4 + [Message("user", "c")]
+    talk = [message("user", "aaa"), message("assistant", "bbb")] * 4 + [message("user", "c")]
     assert drop_oldest(talk, picky(talk), picky, 20).text == "uaaaabbb" * 2 + "uc"
     assert drop_oldest(talk, picky(talk), picky, 17).text == "uaaaabbb" + "uc"
     assert drop_oldest(talk, picky(talk), picky, 1).text == "uc"

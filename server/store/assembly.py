@@ -64,11 +64,12 @@ class Assembly:
         """A Go template for an uploaded model whose Jinja is one that everybody knows, with its stop words."""
         model = next((w for w in self._sources.uploaded if w.kind == "model"), None)
         jinja = model.headers[0].chat_template if model else None
-        known = known_templates.find(jinja) if jinja else None
-        if known is None:
+        found = known_templates.autodetect(jinja) if jinja else None
+        if found is None:
             return []
-        self._inherited |= known.parameters
-        return [self._add("template", known.template, f"using autodetected template {known.name}")]
+        name, template, parameters = found
+        self._inherited |= parameters
+        return [self._add("template", template, f"using autodetected template {name}")]
 
     def _config(self) -> ModelConfig:
         request, base, info = self._request, self._sources.base, self._request.info

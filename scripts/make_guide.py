@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from guide import corpus, vocabulary
 from guide.batches import encode
+from guide.checks import check_logits, check_tokens
 from guide.export import export
 from guide.model import Guide, Shape
 from guide.prompt import segments
@@ -50,11 +51,18 @@ def main() -> None:
     examples = encode(tokenizer, talks)
     total = sum(len(example.tokens) for example in examples)
     learned = sum(sum(example.learn) for example in examples)
-    print(f"{total / 1e6:.2f} M tokens, {learned / 1e6:.2f} M of them learned, {time.monotonic() - start:.0f} s", flush=True)
+    print(
+        f"{total / 1e6:.2f} M tokens, {learned / 1e6:.2f} M of them learned, {time.monotonic() - start:.0f} s",
+        flush=True,
+    )
     plan = Plan(Shape(), examples, options.work, options.seed, minutes=options.minutes, workers=options.workers)
     model: Guide = train(plan)
+    print(f"logits differ from llama.cpp's by {check_logits(model, tokenizer, options.work):.1e}", flush=True)
     export(model, tokenizer, options.out)
-    print(f"{options.out}: {options.out.stat().st_size / 1e6:.2f} MB after {time.monotonic() - start:.0f} s", flush=True)
+    check_tokens(tokenizer, options.out)
+    print(
+        f"{options.out}: {options.out.stat().st_size / 1e6:.2f} MB after {time.monotonic() - start:.0f} s", flush=True
+    )
 
 
 if __name__ == "__main__":

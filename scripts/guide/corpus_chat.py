@@ -7,13 +7,25 @@ import random
 from guide.noise import question
 from guide.prompt import Conversation, Message
 from guide.small_talk import CHAT, UNKNOWN, UNKNOWN_FRAMES
-from guide.words import TOPICS_EN, TOPICS_ES, code, half, made_up
+from guide.words import TOPICS_EN, TOPICS_ES, WORDS, code, half, made_up
 
 TOPICS = {"en": TOPICS_EN, "es": TOPICS_ES}
 
 
+GREETINGS = 8
+
+
+def greeting(lang: str, rng: random.Random) -> Conversation:
+    """Hello, thanks, who are you: talk in which no tool can be wanted."""
+    return _chat(rng.choice(CHAT[lang][:GREETINGS]), lang, rng)
+
+
 def chat(lang: str, rng: random.Random) -> Conversation:
-    asked, answer, name = rng.choice(CHAT[lang])
+    return _chat(rng.choice(CHAT[lang]), lang, rng)
+
+
+def _chat(entry: tuple[list[str], str, str], lang: str, rng: random.Random) -> Conversation:
+    asked, answer, name = entry
     text = question(rng.choice(asked), lang, rng)
     told = f"Small talk: {name}." if lang == "en" else f"Charla: {name}."
     return Conversation("chat", [Message("user", text), Message("assistant", answer, thought=told)])
@@ -24,7 +36,10 @@ def unknown(lang: str, rng: random.Random, held: bool = False) -> Conversation:
     if rng.random() < 0.08:
         text = " ".join(rng.choice((made_up(rng), code(rng))) for _ in range(rng.randint(1, 4)))
     else:
-        topic = rng.choice(half(TOPICS[lang], held)) if rng.random() < 0.85 else made_up(rng)
-        text = question(rng.choice(UNKNOWN_FRAMES[lang]).format(topic), lang, rng)
+        topic = rng.choice((rng.choice(half(TOPICS[lang], held)),) * 6 + (made_up(rng), rng.choice(half(WORDS, held))))
+        frame = rng.choice(UNKNOWN_FRAMES[lang])
+        if frame == "{}" and (topic in TOPICS_EN) == (topic in TOPICS_ES):
+            frame = UNKNOWN_FRAMES[lang][0]
+        text = question(frame.format(topic), lang, rng)
     told = "Not about llamada. I do not know it." if lang == "en" else "No trata de llamada. No lo sé."
     return Conversation("unknown", [Message("user", text), Message("assistant", UNKNOWN[lang], thought=told)])

@@ -17,10 +17,13 @@ def phrase(fact: Fact, lang: str, rng: random.Random) -> str:
     kinds = [kind for kind in ("np", "do", "ask") for _ in range(len(getattr(fact, kind)[lang]))]
     kind = rng.choice(kinds)
     text = rng.choice(getattr(fact, kind)[lang])
-    if kind == "np" and rng.random() < BARE_SHARE:
-        return text
+    both = text in fact.np["en"] and lang == "es"
+    if kind == "np" and not both and rng.random() < BARE_SHARE:
+        return str(text)
     frame = rng.choice(TRAIN[lang][kind])
     asked = question(frame.format(text), lang, rng)
+    if rng.random() < 0.12:
+        asked = asked.lower()
     return dress(asked, lang, rng, LEAD[lang], TAIL[lang])
 
 

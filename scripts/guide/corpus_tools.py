@@ -6,10 +6,10 @@ import json
 import random
 from typing import Any
 
+from guide.corpus_first import NUMBERS
 from guide.noise import question
 from guide.prompt import Conversation, Message
-from guide.toolbox import FAMILIES, OTHERS, Family, Slot, made_family
-from guide.words import half
+from guide.toolbox import FAMILIES, OTHERS, Family, made_family
 
 MISSING = {
     "en": "None of the tools I was given can do that, and I cannot do it by myself.",
@@ -55,27 +55,31 @@ def ask(family: Family, lang: str, rng: random.Random, held: bool) -> tuple[str,
         if mark in pattern:
             value = slot.value(rng, held)
             arguments[slot.name] = value
-            pattern = pattern.replace(mark, str(value))
+            small = slot.kind == "number" and 1 <= value <= 12 and rng.random() < 0.3
+            pattern = pattern.replace(mark, NUMBERS[lang][value - 1] if small else str(value))
     return question(pattern, lang, rng, asks=not family.command), arguments
 
 
-def conversation(rng: random.Random, held: bool = False, lang: str = "", think: bool = False) -> Conversation:
-    lang = lang or rng.choice(("en", "es"))
+def conversation(rng: random.Random, held: bool = False, plain: Conversation | None = None) -> Conversation:
+    """`plain` is a talk that needs no tool: the tools are offered in vain."""
+    lang = rng.choice(("en", "es"))
     family = pick(held, rng)
     others = {family.name: family}
-    count = rng.choice((0, 0, 0, 1, 1, 1, 2, 2, 3, 4, 6, 9))
+    count = rng.choice((0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 3, 4, 6, 8))
     while len(others) <= count:
         other = pick(held, rng)
         others.setdefault(other.name, other)
     offered = list(others.values())
     rng.shuffle(offered)
+    if plain:
+        return _with_tools("tools/plain", plain.messages, offered, rng)
     text, arguments = ask(family, lang, rng, held)
     messages = [Message("user", text)]
     kind = rng.random()
     if kind < 0.08 and len(offered) > 1:
         offered.remove(family)
         reply = Message("assistant", MISSING[lang], thought=_thought(lang, None))
-        return _with_tools("tools/none", [*messages, reply], offered, rng, think)
+        return _with_tools("tools/none", [*messages, reply], offered, rng)
     calls = [(family.name, arguments)]
     if kind < 0.16 and family.twice:
         text, arguments = ask(family, lang, rng, held)
@@ -84,7 +88,7 @@ def conversation(rng: random.Random, held: bool = False, lang: str = "", think: 
     messages.append(Message("assistant", calls=tuple(calls), thought=_thought(lang, family.name)))
     if kind > 0.6 and len(calls) == 1:
         messages += _result(family, arguments, lang, rng, held)
-    return _with_tools("tools/call", messages, offered, rng, think)
+    return _with_tools("tools/call", messages, offered, rng)
 
 
 def _result(family: Family, arguments: dict[str, Any], lang: str, rng: random.Random, held: bool) -> list[Message]:
@@ -98,7 +102,9 @@ def _result(family: Family, arguments: dict[str, Any], lang: str, rng: random.Ra
         content = json.dumps(values, ensure_ascii=False)
         told = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in values.items())
     say = f"The answer for {subject}: {told}." if lang == "en" else f"La respuesta para {subject}: {told}."
-    thought = "The tool has answered. I tell the result." if lang == "en" else "La herramienta respondió. Digo el resultado."
+    thought = (
+        "The tool has answered. I tell the result." if lang == "en" else "La herramienta respondió. Digo el resultado."
+    )
     return [Message("tool", content), Message("assistant", say, thought=thought)]
 
 
@@ -108,11 +114,6 @@ def _thought(lang: str, name: str | None) -> str:
     return f"A tool fits: {name}." if lang == "en" else f"Sirve una herramienta: {name}."
 
 
-def _with_tools(
-    kind: str, messages: list[Message], offered: list[Family], rng: random.Random, think: bool
-) -> Conversation:
+def _with_tools(kind: str, messages: list[Message], offered: list[Family], rng: random.Random) -> Conversation:
     tools = [schema(family, rng) for family in offered]
-    return Conversation(kind, messages, tools, think=think, compact=rng.random() < 0.5)
-
-
-__all__ = ["MISSING", "Slot", "ask", "conversation", "half", "pick", "schema"]
+    return Conversation(kind, messages, tools, compact=rng.random() < 0.5)

@@ -1,14 +1,10 @@
-"""The trained network as a GGUF: Q8_0 matrices, F32 norms, the tokenizer, the chat template; and its checks.
-
-llama.cpp must cut text into the same tokens and compute the same logits as the network in torch, or nothing is kept.
-"""
+"""The trained network as a GGUF: Q8_0 matrices, F32 norms, the tokenizer and the chat template."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import gguf
-import numpy as np
 import torch
 from tokenizers import Tokenizer
 
@@ -20,7 +16,6 @@ DESCRIPTION = (
     "The built-in help model of llamada: answers questions about llamada in English and Spanish, calls tools, "
     "fills JSON schemas. Trained from scratch on text made by scripts/make_guide.py."
 )
-MAX_LOGIT_DIFFERENCE = 0.5
 
 
 def export(model: Guide, tokenizer: Tokenizer, path: Path, kind: str = "Q8_0") -> None:
@@ -115,9 +110,3 @@ def _tensors(model: Guide) -> list[tuple[str, torch.Tensor]]:
 def _interleave(weight: torch.Tensor, heads: int) -> torch.Tensor:
     rows, columns = weight.shape
     return weight.view(heads, 2, rows // heads // 2, columns).transpose(1, 2).reshape(rows, columns).contiguous()
-
-
-def logits(model: Guide, tokens: list[int]) -> np.ndarray:
-    ids = torch.tensor([tokens])
-    with torch.no_grad():
-        return model(ids, torch.arange(len(tokens))[None], torch.arange(len(tokens))).numpy()

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - tables of sentences
 """What `guide` knows: the facts in `facts/*.txt`, each with an answer and ways to ask for it in both languages.
 
 A block is `[name]` and lines `key.lang = a | b`: `say` the answer, `np` noun phrases ("the port"), `do` verb phrases
@@ -36,7 +37,7 @@ class Table:
 
 TABLES = {
     "command": Table(
-        {"en": ["the {0} command", "llamada {0}", "the command llamada {0}", "{0}"], "es": ["el comando {0}", "llamada {0}", "la orden {0}", "{0}"]},
+        {"en": ["the {0} command", "llamada {0}", "the command llamada {0}", "the command {0}"], "es": ["el comando {0}", "llamada {0}", "la orden {0}"]},
         {"en": "`llamada {0}` {1}", "es": "`llamada {0}` {1}"},
         {"en": ["use llamada {0}"], "es": ["usar llamada {0}", "usar el comando {0}"]},
     ),

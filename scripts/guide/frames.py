@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - tables of sentences
 """Sentence frames around a phrase, by language and kind of phrase: those to train on and those kept back.
 
 No frame of `HELD` may occur in `TRAIN`; a test holds the training text against them.
@@ -28,7 +29,7 @@ TRAIN: dict[str, dict[str, list[str]]] = {
     "es": {
         "np": [
             "qué es {}", "qué es {}", "que es {}", "cuéntame sobre {}", "explica {}", "explícame {}", "qué significa {}", "qué sabes de {}", "puedes explicar {}",
-            "tengo una pregunta sobre {}", "describe {}", "información sobre {}", "ayuda con {}", "cuéntame más de {}", "y {}", "dame detalles de {}",
+            "tengo una pregunta sobre {}", "describe qué es {}", "información sobre {}", "ayuda con {}", "cuéntame más de {}", "y {}", "dame detalles de {}",
             "cómo funciona {}", "para qué sirve {}", "explícame por favor {}", "quiero saber sobre {}", "podrías hablarme de {}", "qué puedes decir de {}",
             "no entiendo {}", "háblame de {}", "{} por favor", "qué se entiende por {}", "necesito ayuda con {}", "algo sobre {}", "conoces {}",
             "qué me dices de {}", "qué es exactamente {}", "cuál es {}",
@@ -54,16 +55,19 @@ HELD: dict[str, dict[str, list[str]]] = {
             "what is the purpose of {}", "may i ask about {}", "i need an explanation of {}", "in simple words, what is {}", "{}: what is that",
             "i am curious about {}", "what is the meaning of {}", "give me a short summary of {}", "my question is about {}", "what's up with {}",
             "would you explain {}", "somebody mentioned {} to me, what is it", "what is the deal with {}", "define {}",
+            "i was told to read about {}", "what kind of thing is {}", "remind me what {} is", "have you heard of {}", "i would love to understand {}", "could we talk about {}", "i'm looking for help on {}", "what can i do with {}", "where does {} come in", "in a few words: {}",
         ],
         "do": [
             "what steps do i take to {}", "what is needed to {}", "i have to {}, how", "could you help me to {}", "my goal is to {}", "please show me how to {}",
             "how does one {}", "what must i do in order to {}", "am i able to {}", "i have no idea how to {}", "what's the easiest way to {}",
             "how is it possible to {}", "i can't figure out how to {}", "what would be the way to {}", "teach me how to {}", "please help me {}",
             "what is the right way to {}", "give me instructions to {}", "how might i {}", "someone asked me to {}, how do i do that",
+            "what does it take to {}", "i was wondering how to {}", "how do people {}", "what's the trick to {}", "tell me what to type if i want to {}", "any idea how to {}", "i plan to {}, what should i know", "walk me through how to {}",
         ],
         "ask": [
             "excuse me, {}", "i'd like to know {}", "could you please tell me {}", "one more thing: {}", "i was asking myself {}", "maybe you know {}",
             "here is my question: {}", "let me ask you: {}", "just out of curiosity, {}", "would you mind telling me {}", "sorry, but {}", "i really need to know {}",
+            "may i know {}", "there is something i do not get: {}", "my boss asks {}", "good question for you: {}", "i have been wondering {}", "first of all, {}", "say, {}", "hmm, tell me: {}",
         ],
     },
     "es": {
@@ -71,18 +75,21 @@ HELD: dict[str, dict[str, list[str]]] = {
             "qué debería saber sobre {}", "podrías describirme {}", "me gustaría información sobre {}", "qué pasa con {}", "ayúdame a entender {}",
             "describe brevemente {}", "he leído algo de {}, qué es", "puedes decir algo sobre {}", "cuál es el propósito de {}", "puedo preguntarte por {}",
             "necesito una explicación de {}", "en palabras sencillas, qué es {}", "{}: qué es eso", "tengo curiosidad por {}", "cuál es el significado de {}",
-            "hazme un resumen de {}", "mi pregunta es sobre {}", "me puedes explicar {}", "me hablaron de {}, qué es", "de qué va {}", "define {}",
+            "hazme un resumen de {}", "mi pregunta es sobre {}", "me puedes explicar {}", "me hablaron de {}, qué es", "de qué va {}", "podrías definir {}",
             "qué hay que saber de {}",
+            "me dijeron que leyera sobre {}", "qué clase de cosa es {}", "recuérdame qué es {}", "has oído hablar de {}", "me encantaría entender {}", "podemos hablar de {}", "busco ayuda sobre {}", "qué puedo hacer con {}", "dónde entra {}", "en pocas palabras: {}",
         ],
         "do": [
             "qué pasos sigo para {}", "qué hace falta para {}", "tengo que {}, cómo lo hago", "podrías ayudarme a {}", "mi objetivo es {}", "por favor enséñame a {}",
             "cómo logro {}", "qué debo hacer para {}", "soy capaz de {}", "no tengo idea de cómo {}", "cuál es la forma más fácil de {}", "cómo es posible {}",
             "no consigo averiguar cómo {}", "de qué forma se puede {}", "muéstrame cómo {}", "ayúdame por favor a {}", "cuál es la forma correcta de {}",
             "dame instrucciones para {}", "cómo se hace para {}", "me pidieron {}, cómo se hace",
+            "qué se necesita para {}", "me preguntaba cómo {}", "cómo hace la gente para {}", "cuál es el truco para {}", "dime qué escribir si quiero {}", "alguna idea de cómo {}", "pienso {}, qué debo saber", "guíame para {}",
         ],
         "ask": [
             "perdona, {}", "me gustaría saber {}", "podrías decirme por favor {}", "una cosa más: {}", "me estaba preguntando {}", "quizá sepas {}",
             "esta es mi pregunta: {}", "déjame preguntarte: {}", "solo por curiosidad, {}", "te importaría decirme {}", "disculpa, pero {}", "de verdad necesito saber {}",
+            "se puede saber {}", "hay algo que no entiendo: {}", "mi jefe pregunta {}", "buena pregunta para ti: {}", "llevo tiempo preguntándome {}", "antes de nada, {}", "a ver, {}", "mmm, dime: {}",
         ],
     },
 }  # fmt: skip
@@ -99,4 +106,7 @@ TAIL = {
     "en": ["please?", "please", "thanks", "in llamada?", "in llamada", "? Thanks!", "? I don't know.", "with llamada?", "here?", "exactly?", "? thank you"],
     "es": ["por favor", "por favor?", "gracias", "en llamada?", "en llamada", "? ¡Gracias!", "? No lo sé.", "con llamada?", "aquí?", "exactamente?", "? muchas gracias"],
 }  # fmt: skip
-TAIL_HELD = {"en": ["? I would be grateful.", "if I may ask?", "in this program?"], "es": ["? Te lo agradecería.", "si puedo preguntar?", "en este programa?"]}
+TAIL_HELD = {
+    "en": ["? I would be grateful.", "if I may ask?", "in this program?"],
+    "es": ["? Te lo agradecería.", "si puedo preguntar?", "en este programa?"],
+}

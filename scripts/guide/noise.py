@@ -5,8 +5,6 @@ from __future__ import annotations
 import random
 import unicodedata
 
-OPEN = {"es": ("¿", "¡")}
-
 
 def plain(text: str) -> str:
     """Without accents (ñ becomes n), as many people type Spanish."""
@@ -35,8 +33,10 @@ def slip(text: str, rng: random.Random) -> str:
 
 def question(text: str, lang: str, rng: random.Random, asks: bool = True) -> str:
     """`text` (lower-case start, no marks) as someone would type it."""
-    if lang == "es" and rng.random() < 0.35:
-        text = plain(text)
+    if lang == "es":
+        text = text.replace(" de el ", " del ").replace(" a el ", " al ")
+        if rng.random() < 0.35:
+            text = plain(text)
     if rng.random() < 0.12:
         text = slip(text, rng)
     if rng.random() < 0.55:

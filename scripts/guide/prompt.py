@@ -72,7 +72,7 @@ class Message:
 
 @dataclass(slots=True)
 class Conversation:
-    """A training or test example; `compact` writes tools as Go's JSON does, without blanks."""
+    """A training or test example; `compact` writes tools as the Go template does, JSON without blanks."""
 
     kind: str
     messages: list[Message]
@@ -91,11 +91,12 @@ def segments(talk: Conversation) -> list[tuple[str, bool]]:
         if message.role == "assistant":
             opening = "<think>\n" if talk.think and message.thought else ""
             pieces.append((f"{START}assistant\n{opening}", False))
-            pieces.append((_written(message, bool(opening)) + END, message.learn))
+            thought = f"{message.thought}\n</think>\n\n" if opening else ""
+            pieces.append((thought + answer_text(message) + END, message.learn))
             pieces.append(("\n", False))
         elif message.role == "tool":
-            before = index and messages[index - 1].role == "tool"
-            after = index + 1 < len(messages) and messages[index + 1].role == "tool"
+            before = not talk.compact and index and messages[index - 1].role == "tool"
+            after = not talk.compact and index + 1 < len(messages) and messages[index + 1].role == "tool"
             text = f"\n<tool_response>\n{message.content}\n</tool_response>"
             pieces.append(("" if before else f"{START}user", False))
             pieces.append((text + ("" if after else f"{END}\n"), False))
@@ -118,14 +119,20 @@ def _head(talk: Conversation) -> str:
     system = first.content if first.role == "system" else ""
     if not talk.tools:
         return f"{START}system\n{system}{END}\n" if system else ""
-    listed = "".join("\n" + dumps(tool, talk.compact) for tool in talk.tools)
+    listed = "".join("\n" + _tool(tool, talk.compact) for tool in talk.tools)
     return f"{START}system\n" + (system + "\n\n" if system else "") + f"# Tools\n<tools>{listed}\n</tools>{END}\n"
 
 
-def _written(message: Message, thinking: bool) -> str:
+def _tool(tool: dict[str, Any], compact: bool) -> str:
+    if not compact:
+        return dumps(tool, compact=False)
+    return f'{{"type": "function", "function": {dumps(tool["function"], compact=True)}}}'
+
+
+def answer_text(message: Message) -> str:
+    """What the assistant writes after its thought: content, then calls."""
     calls = "\n".join(
         f'<tool_call>\n{{"name": "{name}", "arguments": {dumps(arguments, compact=False)}}}\n</tool_call>'
         for name, arguments in message.calls
     )
-    body = message.content + ("\n" if message.content and calls else "") + calls
-    return f"{message.thought}\n</think>\n\n{body}" if thinking else body
+    return message.content + ("\n" if message.content and calls else "") + calls

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - tables of sentences
 """The tools of the corpus: a table of likely ones, and a maker of tools nobody has seen."""
 
 from __future__ import annotations
@@ -18,7 +19,11 @@ def _email(rng: random.Random, held: bool) -> str:
 
 def _path(rng: random.Random, held: bool) -> str:
     ending = rng.choice((".txt", ".md", ".py", ".json", ".csv", "/"))
-    return rng.choice(("/", "", "/home/", "docs/", "/tmp/", "src/")) + rng.choice((made_up(rng), rng.choice(half(WORDS, held)))) + ending  # noqa: S108
+    return (
+        rng.choice(("/", "", "/home/", "docs/", "/tmp/", "src/"))
+        + rng.choice((made_up(rng), rng.choice(half(WORDS, held))))
+        + ending
+    )
 
 
 def _number(rng: random.Random, held: bool) -> int:
@@ -30,7 +35,9 @@ def _thing(rng: random.Random, held: bool) -> str:
 
 
 def _phrase(rng: random.Random, held: bool) -> str:
-    return " ".join(_thing(rng, held) if rng.random() < 0.3 else rng.choice(half(WORDS, held)) for _ in range(rng.randint(1, 3)))
+    return " ".join(
+        _thing(rng, held) if rng.random() < 0.3 else rng.choice(half(WORDS, held)) for _ in range(rng.randint(1, 3))
+    )
 
 
 def _place(rng: random.Random, held: bool) -> str:
@@ -53,7 +60,9 @@ MAKERS: Mapping[str, Maker] = {
     "code": lambda rng, held: code(rng),
     "time": lambda rng, held: f"{rng.randint(0, 23)}:{rng.randint(0, 59):02d}",
     "date": lambda rng, held: f"20{rng.randint(20, 39)}-{rng.randint(1, 12):02d}-{rng.randint(1, 28):02d}",
-    "lang": lambda rng, held: rng.choice(("English", "Spanish", "French", "German", "Italian", "inglés", "francés", "alemán")),
+    "lang": lambda rng, held: rng.choice(
+        ("English", "Spanish", "French", "German", "Italian", "inglés", "francés", "alemán")
+    ),
     "money": lambda rng, held: rng.choice(("USD", "EUR", "GBP", "JPY", "MXN", "CHF", "ARS", "CLP", "COP", "PEN")),
     "unit": lambda rng, held: rng.choice(("celsius", "fahrenheit")),
     "stock": lambda rng, held: "".join(rng.choice("ABCDEFGHIJKLMNOPQRSTUVWXYZ") for _ in range(rng.randint(2, 4))),
@@ -105,7 +114,7 @@ FAMILIES = [
     _family("get_weather", "Get the current weather for a city", "city:city", "what is the weather in {city} | how is the weather in {city} today | weather in {city} | is it raining in {city} | do I need an umbrella in {city} | what's the weather like in {city}", "qué tiempo hace en {city} | cómo está el tiempo en {city} | el clima en {city} | llueve en {city} | qué tal el tiempo hoy en {city}"),
     _family("get_current_weather", "Get the current weather for a location", "location:city, format:unit?", "what is the weather in {location} in {format} | weather today in {location} | how hot is it in {location} | temperature in {location} in {format} | what is the weather today in {location}", "qué tiempo hace hoy en {location} | temperatura en {location} en {format} | hace calor en {location} | qué clima hay en {location}"),
     _family("get_current_time", "Get the current time in a city", "city:city", "what time is it in {city} | tell me the time in {city} | current time in {city} | what's the time in {city} now", "qué hora es en {city} | dime la hora en {city} | hora actual en {city} | qué hora tienen en {city}"),
-    _family("add_two_numbers", "Add two numbers", "a:number, b:number", "what is {a} + {b} | add {a} and {b} | what is {a} plus {b} | sum {a} and {b} | how much is {a} + {b} | please add {a} and {b} | what is three plus one, I mean {a} plus {b}", "cuánto es {a} + {b} | suma {a} y {b} | cuánto es {a} más {b} | cuántos son {a} y {b}"),
+    _family("add_two_numbers", "Add two numbers", "a:number, b:number", "what is {a} + {b} | add {a} and {b} | what is {a} plus {b} | sum {a} and {b} | how much is {a} + {b} | please add {a} and {b}", "cuánto es {a} + {b} | suma {a} y {b} | cuánto es {a} más {b} | cuántos son {a} y {b}"),
     _family("subtract_two_numbers", "Subtract two numbers", "a:number, b:number", "what is {a} - {b} | what is {a} minus {b} | {a} take away {b} | how much is {a} minus {b}", "cuánto es {a} - {b} | cuánto es {a} menos {b} | resta {a} menos {b}"),
     _family("multiply", "Multiply two numbers", "a:number, b:number", "what is {a} * {b} | multiply {a} by {b} | {a} times {b} | what is {a} x {b}", "cuánto es {a} por {b} | multiplica {a} por {b} | {a} * {b}"),
     _family("calculate", "Evaluate an arithmetic expression", "expression:sum", "calculate {expression} | compute {expression} | evaluate {expression} | what is {expression}", "calcula {expression} | cuánto es {expression} | evalúa {expression}"),
@@ -155,10 +164,13 @@ FRAMES = {
 
 
 def made_family(held: bool, rng: random.Random) -> Family:
-    """A tool of a random verb, noun and parameter; held-out ones use nouns that no training text has in a tool."""
-    noun, noun_es = rng.choice(half(NOUNS, held)).split(":")
-    verb, verb_es = rng.choice(VERBS).split(":")
-    parameter, kind = rng.choice(PARAMETERS).split(":")
+    """A tool of a random verb, noun and parameter; held-out ones are combinations (partly nouns) never trained on."""
+    while True:
+        noun, noun_es = rng.choice(NOUNS if held else half(NOUNS, held=False)).split(":")
+        verb, verb_es = rng.choice(VERBS).split(":")
+        parameter, kind = rng.choice(PARAMETERS).split(":")
+        if (sum(map(ord, verb + noun + parameter)) % 7 == 0) == held:
+            break
     style = rng.randrange(4)
     name = (f"{verb}_{noun}", f"{verb}{noun.capitalize()}", f"{verb}_{noun}_by_{parameter}", f"{noun}_{verb}")[style]
     slots = [Slot(parameter, kind, f"The {parameter} of the {noun}")]

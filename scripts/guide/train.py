@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -36,27 +36,36 @@ class Plan:
     epochs: int = 1
     minutes: float = 0
     workers: int = 2
-    batch: int = 2048
-    rate: float = 0.02
-    vector_rate: float = 0.003
+    batch: int = 1536
+    rate: float = 0.03
+    vector_rate: float = 0.006
 
 
 class Muon:
-    """Momentum whose update is made orthogonal (Newton-Schulz), matrices of one shape together."""
+    """Momentum whose update is made orthogonal (Newton-Schulz), matrices of one shape together.
 
-    def __init__(self, parameters: Sequence[nn.Parameter], momentum: float = 0.95, decay: float = 0.01) -> None:
-        self.momentum, self.decay = momentum, decay
+    Each process does its share of the matrices; `add` sums a tensor over the processes.
+    """
+
+    def __init__(
+        self, parameters: Sequence[nn.Parameter], rank: int, workers: int, add: Callable[[Tensor], None]
+    ) -> None:
+        self.momentum, self.decay = 0.95, 0.01
+        self.rank, self.workers, self.add = rank, workers, add
         self.groups: dict[torch.Size, list[nn.Parameter]] = {}
         for parameter in parameters:
             self.groups.setdefault(parameter.shape, []).append(parameter)
         self.memory = {shape: torch.zeros(len(group), *shape) for shape, group in self.groups.items()}
 
-    @torch.no_grad()
+    @torch.no_grad()  # type: ignore[untyped-decorator]
     def step(self, rate: float) -> None:
         for shape, group in self.groups.items():
             gradient = torch.stack([parameter.grad for parameter in group if parameter.grad is not None])
             memory = self.memory[shape].mul_(self.momentum).add_(gradient)
-            update = orthogonal(gradient.add(memory, alpha=self.momentum))
+            update = torch.zeros_like(gradient)
+            own = slice(self.rank, None, self.workers)
+            update[own] = orthogonal(gradient[own].add(memory[own], alpha=self.momentum))
+            self.add(update)
             scale = rate * max(1.0, shape[0] / shape[1]) ** 0.5
             for parameter, change in zip(group, update, strict=True):
                 parameter.mul_(1 - rate * self.decay).add_(change, alpha=-scale)
@@ -116,7 +125,7 @@ class _Trainer:
         self.model = Guide(plan.shape)
         matrices = [p for name, p in self.model.named_parameters() if p.ndim == 2 and "embedding" not in name]
         vectors = [p for name, p in self.model.named_parameters() if p.ndim == 1 or "embedding" in name]
-        self.muon = Muon(matrices)
+        self.muon = Muon(matrices, rank, plan.workers, self._sum)
         self.adam = torch.optim.AdamW(vectors, plan.vector_rate, (0.9, 0.95), weight_decay=0.0)
         self.step, self.spent = 0, 0.0
         self.checkpoint = plan.folder / "checkpoint.pt"
@@ -136,7 +145,7 @@ class _Trainer:
         while self.step < total and progress < 1:
             batch = made[self.step * plan.workers + self.rank]
             loss, count = self._step(batch, progress)
-            smooth = loss / count if not smooth else 0.98 * smooth + 0.02 * loss / count
+            smooth = loss / count if not smooth else 0.9 * smooth + 0.1 * loss / count
             self.step += 1
             self.spent = time.monotonic() - start
             progress = self._agree(max(self.step / total, self.spent / (plan.minutes * 60) if plan.minutes else 0))

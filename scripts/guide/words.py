@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - tables of sentences
 """Word lists the corpus draws from: people, places, things in both languages, random strings.
 
 Every list is cut in two: `TRAIN` words fill training text, `HELD` words appear in tests alone.
@@ -44,7 +45,9 @@ TOPICS_EN = """quantum physics|the French Revolution|black holes|photosynthesis|
 |Don Quixote|poetry of Lorca|the Bible|Buddhism|psychology|dreams|love|friendship|politics|elections|economics|marketing
 |startups|job interviews|my salary|a cover letter|an essay on democracy|the war|the royal family|celebrities|fashion|shoes
 |the best laptop|how to build a house|plumbing|bees|ants|sharks|whales|mushrooms|trees|roses|deserts|rivers|Canada|Australia
-|Napoleon|Cleopatra|Julius Caesar|Marie Curie|Isaac Newton|Darwin|Tesla|Elon Musk|Taylor Swift|Messi|Cervantes|Frida Kahlo""".replace("\n", "").split("|")
+|Napoleon|Cleopatra|Julius Caesar|Marie Curie|Isaac Newton|Darwin|Tesla|Elon Musk|Taylor Swift|Messi|Cervantes|Frida Kahlo""".replace(
+    "\n", ""
+).split("|")
 TOPICS_ES = """la física cuántica|la Revolución francesa|los agujeros negros|la fotosíntesis|la bolsa|cómo cocinar paella|Shakespeare
 |los resultados del fútbol|el mejor móvil|Bitcoin|el Imperio romano|cómo funcionan las vacunas|Albert Einstein|el ajedrez
 |el sentido de la vida|la jardinería|cómo adelgazar|el tiempo en Marte|los dinosaurios|la historia de China
@@ -61,7 +64,9 @@ TOPICS_ES = """la física cuántica|la Revolución francesa|los agujeros negros|
 |los sueños|el amor|la amistad|la política|las elecciones|la economía|el marketing|mi sueldo|una carta de presentación
 |un ensayo sobre la democracia|la guerra|la familia real|los famosos|la moda|el mejor portátil|cómo construir una casa|las abejas
 |las hormigas|los tiburones|las ballenas|las setas|los árboles|los desiertos|los ríos|Canadá|Australia|Napoleón|Cleopatra
-|Julio César|Marie Curie|Isaac Newton|Darwin|Messi|Cervantes|Frida Kahlo|Gabriel García Márquez|el flamenco|los toros""".replace("\n", "").split("|")
+|Julio César|Marie Curie|Isaac Newton|Darwin|Messi|Cervantes|Frida Kahlo|Gabriel García Márquez|el flamenco|los toros""".replace(
+    "\n", ""
+).split("|")
 
 NAMES = [name.replace("_", " ") for name in NAMES]
 CITIES = [city.replace("_", " ") for city in CITIES]
@@ -81,5 +86,8 @@ def code(rng: random.Random) -> str:
 
 def made_up(rng: random.Random) -> str:
     """A pronounceable word of random syllables."""
-    syllable = lambda: rng.choice("bcdfghjklmnprstvz") + rng.choice("aeiou") + rng.choice(("", "", "n", "r", "l", "s"))  # noqa: E731
-    return "".join(syllable() for _ in range(rng.randint(2, 4)))
+    return "".join(_syllable(rng) for _ in range(rng.randint(2, 4)))
+
+
+def _syllable(rng: random.Random) -> str:
+    return rng.choice("bcdfghjklmnprstvz") + rng.choice("aeiou") + rng.choice(("", "", "n", "r", "l", "s"))

@@ -19,12 +19,12 @@ from server.api.state import CONFIG, HOUSE
 from server.api.streaming import json_response, progress
 from server.errors import InvalidRequest, ServerError
 from server.manager.resident import Resident
-from server.store import create as creation
 from server.store import gojson as store_json
 from server.store.blobs import Blobs
-from server.store.create import CreateRequest
+from server.store.create import create as create_model
 from server.store.digests import Digest
 from server.store.library import Library, parse_name
+from server.store.requests import CreateRequest, check
 from server.store.show import local_time
 
 CHUNK = 1 << 20
@@ -163,9 +163,9 @@ async def create(request: web.Request) -> web.StreamResponse:
         messages=tuple(message(item or {}) for item in fields.get("messages", ())),
         **{name: fields[name] for name in PASSED_ON if name in fields},
     )
-    creation.check(wanted)
+    check(wanted)
     requestlog.of(request).model = wanted.model
-    events = creation.create(library_of(request), wanted, environment=request.app[CONFIG].child_environment)
+    events = create_model(library_of(request), wanted, environment=request.app[CONFIG].child_environment)
     return await answer_events(request, events, wants_stream=fields.get("stream", True))
 
 

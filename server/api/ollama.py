@@ -80,7 +80,6 @@ async def embeddings(request: web.Request) -> web.StreamResponse:
     wanted = EmbedRequest(
         fields["model"],
         (prompt,) if prompt else (),
-        normalize=False,
         options=model_options(fields),
         keep_alive=fields.get("keep_alive"),
     )

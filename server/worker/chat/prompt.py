@@ -19,7 +19,7 @@ from server.worker.chat.deadline import Budget
 from server.worker.chat.fit import Rendered, Spelt, cut_middle, drop_oldest
 from server.worker.chat.formats import HERMES, tool_parser
 from server.worker.chat.output import OutputParser
-from server.worker.chat.templates import ChatTemplate, choose, spell
+from server.worker.chat.templates import NO_TEMPLATE, ChatTemplate, choose, spell
 from server.worker.chat.thinking import ThinkingParser
 from server.worker.chat.vocab import Vocab
 
@@ -71,7 +71,7 @@ class PromptBuilder:
         """``InvalidRequest`` where the template, the prompt's length or a token id does not allow it."""
         prompt, limits = generation.prompt, generation.limits
         budget = Budget()
-        template = self._template(prompt.template, budget)
+        template = self._template(prompt, budget)
         tags, marker = self._format(template)
         think: Think = True if prompt.think is None and tags else prompt.think
         full, fitting = self._render(prompt, template, think, budget, window if limits.truncate else None)
@@ -85,9 +85,11 @@ class PromptBuilder:
         parser = _output_parser(tags if think else None, marker, tools, inside=inside)
         return Prepared(tokens, fitting.text, len(full.tokens) - len(tokens), inside, parser)
 
-    def _template(self, requested: str | None, budget: Budget) -> ChatTemplate:
-        if requested is not None:
-            return budget.run(partial(ChatTemplate, "go", requested))
+    def _template(self, prompt: ChatPrompt | TextPrompt, budget: Budget) -> ChatTemplate:
+        if prompt.template is not None:
+            return budget.run(partial(ChatTemplate, "go", prompt.template))
+        if isinstance(prompt, TextPrompt) and prompt.raw and not prompt.think:
+            return NO_TEMPLATE  # a broken template breaks no raw prompt; only thinking tags are asked of it
         if self._own is None:  # read at first use: what is wrong with it is then one request's error, not the load's
             self._own = budget.run(partial(choose, *self._sources, bos=self._bos, eos=self._eos))
         return self._own
@@ -160,15 +162,17 @@ def _with_tags(prompt: TextPrompt) -> str:
 
 def _opened(prompt: ChatPrompt | TextPrompt, text: str, tags: Tags) -> bool:
     """The answer begins inside a thought: the prompt opened one, or ends with a thought to be gone on with."""
-    if tags is None or ends_in_open_tag(text, tags):
-        return tags is not None
+    if tags is None:
+        return False
+    if ends_in_open_tag(text, tags):
+        return True
     last = prompt.messages[-1] if isinstance(prompt, ChatPrompt) and prompt.messages else Message("user")
     begun = last.role == "assistant" and last.thinking and not last.content and not last.tool_calls
     return bool(begun) and text.rfind(tags[0]) > text.rfind(tags[1])
 
 
 def _output_parser(tags: Tags, marker: str | None, tools: Sequence[dict[str, Any]], *, inside: bool) -> OutputParser:
-    names = [str(tool.get("function", {}).get("name", "")) for tool in tools]
+    names = [str((tool.get("function") or {}).get("name") or "") for tool in tools]
     calls = tool_parser(marker, [name for name in names if name]) if names and marker is not None else None
     thinking = ThinkingParser(*tags, inside=inside, interrupt=calls.marker if calls else "") if tags else None
     return OutputParser(thinking, calls)

@@ -61,6 +61,9 @@ def _failed(error: ModelfilesError) -> CannotRender:
     return CannotRender(f"chat template failed: {str(error).removeprefix(PREFIX)}")
 
 
+NO_TEMPLATE = ChatTemplate("go", render.BARE)
+
+
 def choose(go: str | None, jinja: str, prefer_go: bool | None, *, bos: str, eos: str) -> ChatTemplate:
     """The model's own template."""
     try:
@@ -69,7 +72,7 @@ def choose(go: str | None, jinja: str, prefer_go: bool | None, *, bos: str, eos:
         raise RunnerError(str(error)) from None
     if kind == "jinja":
         return ChatTemplate("jinja", jinja, bos=bos, eos=eos)
-    return ChatTemplate("go", render.BARE if go is None else go)
+    return NO_TEMPLATE if go is None else ChatTemplate("go", go)
 
 
 def spell(messages: Sequence[Message]) -> list[dict[str, Any]]:

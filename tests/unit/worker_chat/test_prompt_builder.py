@@ -127,6 +127,18 @@ def test_raw_sees_no_template() -> None:
     assert builder().build(Generation(TextPrompt("hi", raw=True)), 100).text == "hi"
 
 
+def test_a_broken_template_breaks_no_raw_prompt() -> None:
+    broken = builder("{% if %}")
+    assert broken.build(Generation(TextPrompt("hi", raw=True)), 100).text == "hi"
+    with pytest.raises(InvalidRequest, match=r"^chat template failed: "):
+        broken.build(chat("hi"), 100)
+
+
+def test_a_raw_answer_may_think() -> None:
+    parser = builder(THINKING).build(Generation(TextPrompt("hi", raw=True, think=True)), 100).parser
+    assert [(c.thinking, c.content) for c in parser.feed("<think>a</think>b")] == [("a", ""), ("", "b")]
+
+
 def test_context_comes_first() -> None:
     prepared = builder(vocab=Characters(add_bos=True)).build(
         Generation(TextPrompt("hi", context=(BOS, ord("o"), ord("k"), EOS))), 100
@@ -271,6 +283,21 @@ def test_calls_are_read_only_when_tools_were_given() -> None:
     assert [(c.name, c.arguments) for c in chunk.tool_calls] == [("get_weather", {"city": "Paris"})]
     without = builder(THINKING).build(chat("hi", think=False), 1000).parser
     assert [c.content for c in without.feed(CALL)] == [CALL]
+
+
+def test_a_call_of_an_unknown_tool_is_content() -> None:
+    parser = builder(THINKING).build(chat("hi", tools=(WEATHER,), think=False), 1000).parser
+    unknown = CALL.replace("get_weather", "get_water")
+    assert "".join(c.content for c in [*parser.feed(unknown), *parser.finish()]) == unknown
+
+
+def test_a_go_template_names_its_marker() -> None:
+    calls = "{{ if .ToolCalls }}[CALL]{{ range .ToolCalls }}{{ .Function }}{{ end }}{{ end }}"
+    go = f"{{{{ range .Messages }}}}{{{{ .Content }}}}{calls}{{{{ end }}}}"
+    parser = builder(go=go).build(chat("hi", tools=(WEATHER,)), 1000).parser
+    chunks = [*parser.feed('Yes. [CALL]{"name": "get_weather", "arguments": {"city": "Rome"}}'), *parser.finish()]
+    assert chunks[0].content == "Yes. "
+    assert chunks[1].tool_calls[0].arguments == {"city": "Rome"}
 
 
 def test_the_named_parsers() -> None:

@@ -91,6 +91,15 @@ def test_the_number_of_tokens_is_ollamas(models: dict[str, Model], record: dict[
         assert last["context"][: len(prepared.tokens)] == prepared.tokens
 
 
+def test_an_answer_without_calls_is_content_though_tools_were_given(models: dict[str, Model]) -> None:
+    (record,) = [r for r in COUNTED if asked(r).get("tools")]
+    content = answers(record)[-1]["message"]["content"]
+    parser = build(models, asked(record)).parser
+    chunks = [chunk for character in content for chunk in parser.feed(character)] + parser.finish()
+    assert "".join(chunk.content for chunk in chunks) == content
+    assert not any(chunk.tool_calls for chunk in chunks)
+
+
 def test_there_are_golden_requests() -> None:
     assert len(RENDERED) >= 10
     assert len(COUNTED) >= 15

@@ -27,7 +27,7 @@ WORKER_MODULE = "server.worker"
 SPIN_THRESHOLD = 100 * 1000 * 1000
 """Weights larger than this want short spinning of OpenMP's threads: they lose nothing alone on the machine and
 keep 1.6 times the speed beside one other busy process. Smaller models lose a tenth by it."""
-TERM_GRACE = 2.0
+TERM_GRACE = 1.0
 KEPT_LINES = 20
 
 

@@ -30,7 +30,7 @@ DIED = (
 STALLED = "timed out waiting for model to load"
 BEAT, IDLE_BEAT, SETTLE = 1.0, 10.0, 0.25
 """Seconds between pings while the worker works, while it idles, and until the one after the last request."""
-CLOSE_GRACE = 10.0
+CLOSE_GRACE = 5.0
 
 R = TypeVar("R", messages.Embedded, messages.Tokens, messages.Text, messages.Pong)
 

@@ -9,27 +9,8 @@ import pytest
 from server.store import show
 
 
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        ("plain", "plain"), ("two words", "two words"), (" edge", '" edge"'), ("edge ", '"edge "'),
-        ("a\nb", '"a\nb"'), ('say "x"\n', '"""say "x"\n"""'), ('say "x"', 'say "x"'), ("", ""),
-    ],
-)  # fmt: skip
-def test_modelfile_values(text, value):
-    assert show.quote(text) == value
-
-
 def test_go_strings():
     assert show.go_quote('a"\\\n\t\x01\x7fé\u00a0😀\u200b') == r'"a\"\\\n\t\x01\x7fé\u00a0😀\u200b"'
-
-
-def test_parameter_lines():
-    given = {"b": True, "a": 1.0, "f": 0.00001, "l": ["x", 2], "n": 131072, "very_long_name_of_a_parameter_indeed": 1}
-    assert show.parameter_lines(given).splitlines() == [
-        f"{'a':<30} 1", f"{'b':<30} true", f"{'f':<30} 1e-05", f'{"l":<30} "x"', f"{'l':<30} 2",
-        f"{'n':<30} 131072", "very_long_name_of_a_parameter_indeed 1",
-    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("text", ["1e-05", "10000.0", "0.1", "500000.0", "1e+20", "3.4028235e+38", "0.0", "-0.25"])

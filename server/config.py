@@ -80,10 +80,7 @@ def parse_duration(text: str) -> float:
 
 def seconds(text: str) -> float:
     """A duration, or a bare number of seconds."""
-    try:
-        return float(int(text))
-    except ValueError:
-        return parse_duration(text)
+    return float(text) if re.fullmatch(r"[-+]?\d+(\.\d+)?", text) else parse_duration(text)
 
 
 def keep_alive(text: str) -> float:

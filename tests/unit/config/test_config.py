@@ -37,7 +37,8 @@ def test_quotes_and_blanks_are_stripped_and_empty_is_unset() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("5m", 300.0), ("90", 90.0), ("-1", -1.0), ("-5m", -1.0), ("0", 0.0), ("1.5h", 5400.0)]
+    ("text", "seconds"),
+    [("5m", 300.0), ("90", 90.0), ("0.5", 0.5), ("-1", -1.0), ("-5m", -1.0), ("0", 0.0), ("1.5h", 5400.0)],
 )
 def test_keep_alive(text: str, seconds: float) -> None:
     assert Config.load({"OLLAMA_KEEP_ALIVE": text}).keep_alive == seconds

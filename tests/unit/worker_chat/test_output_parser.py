@@ -28,7 +28,7 @@ def read(text: str, cuts: list[int] | None = None, **options: bool) -> Split:
     chunks = [chunk for a, b in pairwise(points) for chunk in parser.feed(text[a:b])] + parser.finish()
     assert all(chunk.content or chunk.thinking or chunk.tool_calls for chunk in chunks)
     assert all(chunk.final is None for chunk in chunks)
-    calls = [f"{call.name}({call.arguments['city']})" for chunk in chunks for call in chunk.tool_calls]
+    calls = [f"{call.name}({call.arguments.get('city')})" for chunk in chunks for call in chunk.tool_calls]
     return "".join(c.thinking for c in chunks), "".join(c.content for c in chunks), calls
 
 

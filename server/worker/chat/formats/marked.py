@@ -132,14 +132,16 @@ class MarkedParser:
     def _after(self, chunks: list[Chunk], final: bool) -> bool:
         """Behind a call: white space and the closing marker go, then another call or text comes."""
         rest = self._held.lstrip()
-        if self._closing and rest.startswith(self._closing):
+        while self._closing and rest.startswith(self._closing):
             rest = rest[len(self._closing) :].lstrip()
         self._held = rest
         if not rest:
             return False
-        if not final and any(len(rest) < len(m) and m.startswith(rest) for m in (self.marker, self._closing)):
+        kind = _opening(rest, 0)
+        partial = any(len(rest) < len(m) and m.startswith(rest) for m in (self.marker, self._closing))
+        if not final and (partial or kind == "unknown"):
             return False
-        if rest.startswith(self.marker) or _opening(rest, 0) == "json":
+        if rest.startswith(self.marker) or kind == "json":
             self._begin()
         else:
             self._state = self._text

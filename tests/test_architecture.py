@@ -43,6 +43,7 @@ ROOMS: dict[str, set[str]] = {
     "server.inference": {"server.store", "server.manager"},
     "server.api": SERVING - {"server.runners"},
     "server.app": SERVING,
+    "server.inprocess": SERVING | {"server.app"},
     "server.cli": {"modelfiles", "server.config", "server.app", "server.hardware", "server.store"},
     "server.__main__": {"server.cli"},
     "server.worker": {"modelfiles"},

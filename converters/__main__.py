@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import sys
 import time
@@ -44,6 +45,7 @@ def arguments(given: list[str]) -> argparse.Namespace:
     quantize.add_argument("--out", type=Path, required=True, metavar="PATH", help="the GGUF to write; must not exist")
     quantize.add_argument("--type", required=True, help="q8_0, q4_K_M … or copy")
     quantize.add_argument("--threads", type=int, default=0, metavar="N", help="default: all cores")
+    quantize.add_argument("--nice", type=int, default=0, metavar="N", help="give way to other processes: 0 to 19")
     return parser.parse_args(given)
 
 
@@ -51,6 +53,7 @@ def main(given: list[str]) -> int:
     options = arguments(given)
     # A file that takes libllama down must not leave the weights behind as a core dump.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    os.nice(options.nice)
     try:
         from converters.gguf.quantize import quantize  # libllama is loaded only when there is work for it
 

@@ -13,9 +13,9 @@ from server.store import model_config
 from server.store.digests import Digest
 from server.store.layers import Part
 from server.store.library import Library
-from server.store.manifests import CONFIG_TYPE, Layer
+from server.store.manifests import CONFIG_TYPE, MAX_LAYERS, Layer
 from server.store.model_config import ModelConfig
-from server.store.record import message_to
+from server.store.record import MAX_MESSAGES, MAX_TEXT, message_to
 from server.store.requests import CreateRequest
 from server.store.sources import Sources, Weights
 
@@ -42,7 +42,10 @@ class Assembly:
             parts = [*parts_of.without(parts, "template", "prompt"), self._add("template", request.template)]
         if request.system:
             parts = [*parts_of.without(parts, "system"), self._add("system", request.system)]
-        parts += [self._add("license", text) for text in parts_of.licenses(request.license) if text]
+        texts = [text for text in parts_of.licenses(request.license) if text]
+        if len(parts) + len(texts) > MAX_LAYERS - 2:  # parameters and messages may follow
+            raise InvalidRequest(f"a model cannot have more than {MAX_LAYERS} layers")
+        parts += [self._add("license", text) for text in texts]
         if data := parts_of.parameters(self._inherited, request.parameters):
             parts = [*parts_of.without(parts, "params"), self._add("params", data)]
         else:
@@ -57,6 +60,9 @@ class Assembly:
 
     def _add(self, kind: str, content: str | bytes, status: str = "") -> Part:
         data = content.encode("utf-8", "replace") if isinstance(content, str) else content
+        limit = MAX_MESSAGES if kind == "messages" else MAX_TEXT
+        if len(data) > limit:
+            raise InvalidRequest(f"{kind} is over {limit} bytes")
         self._pins.enter_context(self._library.pin([Digest.of(data)]))
         return parts_of.new_part(self._library.blobs, kind, data, status)
 

@@ -112,7 +112,7 @@ def _request(name: str, text: str) -> CreateRequest:
         system=parsed.system or "",
         license=list(parsed.licenses),
         parameters=parsed.parameters,
-        messages=tuple(Message(message["role"], message["content"]) for message in parsed.messages),
+        messages=tuple(Message(role, content) for role, content in parsed.messages),
         renderer=parsed.renderer,
         parser=parsed.parser,
     )

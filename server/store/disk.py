@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import secrets
 import stat
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from pathlib import Path
 from server.errors import StoreError
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
+TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.tmp")  # what ``write_atomic`` leaves when the power goes
 
 
 @contextmanager

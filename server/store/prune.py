@@ -17,6 +17,7 @@ from pathlib import Path
 from server.errors import InvalidRequest, StoreError
 from server.store.blobs import Blobs
 from server.store.digests import Digest
+from server.store.disk import TEMPORARY
 from server.store.manifests import Manifests
 
 logger = logging.getLogger(__name__)
@@ -66,7 +67,7 @@ def sweep(manifests: Manifests, blobs: Blobs, *, keep: Keep, prune_orphans: bool
 
     Orphans stay when a manifest had to be put aside: what it needed may be pulled or created again meanwhile.
     """
-    leftovers = blobs.sweep_incoming()
+    leftovers = blobs.sweep_incoming() + _remove_half_written(manifests)
     _rename_old_spelling(blobs)
     used, bad = referenced(manifests)
     put_aside = []
@@ -78,10 +79,24 @@ def sweep(manifests: Manifests, blobs: Blobs, *, keep: Keep, prune_orphans: bool
         oldest = time.time() - ORPHAN_SECONDS
         for digest in list(blobs.digests()):
             if digest not in used and not keep(digest) and _older(blobs.path(digest), oldest):
-                blobs.delete(digest)
-                removed += 1
+                try:
+                    blobs.delete(digest)
+                    removed += 1
+                except StoreError as error:  # a read-only store is no reason not to start
+                    logger.warning("an unused blob stays: %s", error.message)
         manifests.remove_empty_folders()
     return Swept(tuple(put_aside), removed, leftovers)
+
+
+def _remove_half_written(manifests: Manifests) -> int:
+    """Manifests that a power cut left under their temporary names."""
+    oldest, removed = time.time() - ORPHAN_SECONDS, 0
+    for path in list(manifests.strays()):
+        if TEMPORARY.fullmatch(path.name) and _older(path, oldest):
+            with suppress(OSError):
+                path.unlink()
+                removed += 1
+    return removed
 
 
 def _older(path: Path, moment: float) -> bool:

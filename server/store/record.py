@@ -29,7 +29,6 @@ from server.types import Message, ModelSpec, ToolCall
 logger = logging.getLogger(__name__)
 
 MAX_TEXT = 4 * 1024 * 1024
-MAX_TEMPLATE = 1024 * 1024
 MAX_MESSAGES = 64 * 1024 * 1024
 NO_TEMPLATE = "{{ .Prompt }}"
 
@@ -75,7 +74,7 @@ class Record:
 def read(entry: Entry, manifest: Manifest, blobs: Blobs, header_of: ReadHeader, prefer_go: bool | None) -> Record:
     """StoreError when the config or a small layer is unreadable; trouble with the weights becomes ``problem``."""
     config = model_config.parse(blobs.read(manifest.config.digest, model_config.MAX_BYTES))
-    template = _text(blobs, manifest, MAX_TEMPLATE, "template", "prompt")
+    template = _text(blobs, manifest, MAX_TEXT, "template", "prompt")
     raw_parameters = _json(blobs, manifest, MAX_TEXT, "params", {})
     raw_messages = _json(blobs, manifest, MAX_MESSAGES, "messages", [])
     header, projectors, problem = _headers(config, manifest, blobs, header_of)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import sys
 from collections.abc import AsyncGenerator, Mapping
@@ -19,10 +20,14 @@ from server.errors import InvalidRequest, ServerError
 from server.store.blobs import Blobs
 from server.store.digests import Digest
 
+logger = logging.getLogger(__name__)
+
 # The packages lie beside each other, installed or not; the child finds `converters` in its working folder.
 PACKAGES = Path(__file__).resolve().parents[2]
 PASSED = ("PATH", "LANG", "HOME", "TMPDIR")
 MAX_LINE = 64 * 1024
+MAX_LOG = 4096
+NICE = "10"  # whoever talks to a loaded model comes first
 
 
 def child_environment(environment: Mapping[str, str]) -> dict[str, str]:
@@ -32,11 +37,14 @@ def child_environment(environment: Mapping[str, str]) -> dict[str, str]:
 
 async def rewrite(source: Path, out: Path, type_name: str, environment: Mapping[str, str]) -> AsyncGenerator[float]:
     """Yields the fraction done. InvalidRequest with the child's words when the model is to blame."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "converters", "quantize", "--in", str(source), "--out", str(out), "--type", type_name,
-        cwd=PACKAGES, env=child_environment(environment), limit=MAX_LINE,
-        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
-    )  # fmt: skip
+    complaints = out.with_name("stderr")
+    with complaints.open("wb") as stderr:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "converters", "quantize", "--in", str(source), "--out", str(out),
+            "--type", type_name, "--nice", NICE,
+            cwd=PACKAGES, env=child_environment(environment), limit=MAX_LINE,
+            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=stderr,
+        )  # fmt: skip
     error = ""
     try:
         if process.stdout is None:
@@ -53,6 +61,12 @@ async def rewrite(source: Path, out: Path, type_name: str, environment: Mapping[
         await process.wait()
     if error:
         raise InvalidRequest(error)
+    if code:
+        logger.error(
+            "the converter ended with status %d: %s",
+            code,
+            complaints.read_bytes()[-MAX_LOG:].decode("utf-8", "replace"),
+        )
     if code < 0:
         raise InvalidRequest("llama.cpp cannot read this model: it stopped at once, the file is probably damaged")
     if code:

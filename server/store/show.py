@@ -177,7 +177,7 @@ def modelfile(
         requires=record.config.requires,
         parameters=parameters,
         licenses=licenses,
-        messages=[{key: str(m.get(key, "")) for key in ("role", "content")} for m in record.messages],
+        messages=[(str(m.get("role", "")), str(m.get("content", ""))) for m in record.messages],
     )
 
 

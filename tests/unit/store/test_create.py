@@ -196,6 +196,16 @@ def test_a_failed_create_leaves_no_model(library, creating):
     assert not (library.root / "manifests/registry.ollama.ai/library/new").exists()
 
 
+def test_what_could_not_be_read_again_is_refused(library, creating):
+    big = "x" * (4 * 1024 * 1024 + 1)
+    for field, text in (("system", "system is over"), ("license", "license is over"), ("template", "template error")):
+        status, events = creating(library, model="m", source="nano", **{field: big})
+        assert status == 400
+        assert events[-1]["error"].startswith(text)
+    status, events = creating(library, model="m", source="nano", license=[str(n) for n in range(4096)])
+    assert (status, statuses(events)) == (400, ["a model cannot have more than 4096 layers"])
+
+
 # -- from files ---------------------------------------------------------------------------------------------
 
 
@@ -396,14 +406,15 @@ def test_the_child_sees_only_the_allowed_variables():
     }  # fmt: skip
 
 
-def test_a_child_that_crashes_is_one_clear_error(library, creating, monkeypatch, tmp_path):
+def test_a_child_that_crashes_is_one_clear_error(library, creating, monkeypatch, tmp_path, caplog):
     script = tmp_path / "crash"
-    script.write_text("#!/bin/sh\nkill -SEGV $$\n")
+    script.write_text("#!/bin/sh\necho for the operator >&2\nkill -SEGV $$\n")
     script.chmod(0o755)
     monkeypatch.setattr(rewriting.sys, "executable", str(script))
     status, events = creating(library, model="m", source="nano", quantize="Q8_0")
     assert status == 400
     assert "the file is probably damaged" in events[-1]["error"]
+    assert "for the operator" in caplog.text
 
 
 def test_leaving_kills_the_child_and_its_files(library, monkeypatch, tmp_path):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 
 from modelfiles.names import ModelName
 from server.store.library import Library
@@ -65,6 +66,27 @@ def test_leftovers_of_a_crash_are_swept(library):
     library.blobs.incoming.mkdir(exist_ok=True)
     (library.blobs.incoming / "half").write_bytes(b"x")
     assert library.sweep().leftovers == 1
+
+
+def test_half_written_manifests_are_swept(library):
+    half = library.manifests.path(ModelName.parse("nano")).with_name(".0123456789abcdef.tmp")
+    half.write_bytes(b"{")
+    assert library.sweep().leftovers == 0  # somebody may be writing it right now
+    age(half)
+    assert library.sweep().leftovers == 1
+    assert not half.exists()
+
+
+def test_a_store_that_cannot_be_written_is_no_reason_not_to_start(library, monkeypatch, caplog):
+    old, _ = library.blobs.add_bytes(b"old orphan")
+    age(library.blobs.path(old))
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    assert library.sweep().blobs == 0
+    assert "read-only file system" in caplog.text
 
 
 def test_the_old_spelling_of_blobs_is_renamed(library):

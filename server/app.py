@@ -29,6 +29,7 @@ from server.manager.manager import ModelManager
 from server.manager.policy import Policy
 from server.manager.resident import Resident
 from server.metrics import Metrics
+from server.store import builtin
 from server.store.library import Library
 
 logger = logging.getLogger(__name__)
@@ -94,8 +95,6 @@ async def _rooms(app: web.Application) -> AsyncIterator[None]:
     house, config = app[HOUSE], app[CONFIG]
     await asyncio.to_thread(house.library.sweep)
     if config.guide:
-        from server.store import builtin
-
         folder = Path(modelfiles.__file__).parent / "guide"
         for name in await asyncio.to_thread(builtin.install, house.library, folder):
             logger.info("installed the built-in model %s", name)

@@ -24,7 +24,7 @@ RECORDS = [json.loads(line) for line in (GOLDEN / "ollama-fb30760.jsonl").read_t
 NAMES = [record["name"] for record in RECORDS]
 
 ON_PURPOSE = {  # see docs/differences.md
-    "generate: num_predict 0",  # Ollama generates, and never says done
+    "generate: num_predict 0",  # Ollama stops after thirty equal tokens, and never says done
     "generate: logprobs",  # a token that is half a character has its bytes here, and no text there
     "v1: chat logprobs",
     "v1: chat json",  # special tokens are no text inside a JSON string here

@@ -73,7 +73,7 @@ class _Probe:
             arguments=arguments,
             short_ids=short_ids,
             no_content=no_content,
-            tool_results=self._results(arguments, short_ids),
+            tool_results=self._results(arguments, short_ids, None if no_content else ""),
         )
 
     def _render(self, messages: Sequence[Message]) -> str:
@@ -108,11 +108,11 @@ class _Probe:
                 return "string"
         return ""
 
-    def _results(self, arguments: str, short_ids: bool) -> bool:
+    def _results(self, arguments: str, short_ids: bool, content: str | None) -> bool:
         given: Any = {"k33y": "v"} if arguments != "string" else '{"k33y": "v"}'
         call_id = SHORT_ID if short_ids else "call_0"
         result = {"role": "tool", "content": NEEDLE, "name": "tool_x", "tool_name": "tool_x", "tool_call_id": call_id}
-        return self._says([USER, _call(given, call_id), result])
+        return self._says([USER, _call(given, call_id, content), result])
 
 
 def _user(content: Any) -> Message:

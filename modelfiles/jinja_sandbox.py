@@ -61,19 +61,21 @@ class Sandbox(SandboxedEnvironment):
 
     def __init__(self) -> None:
         super().__init__(
-            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols", GenerationTag], cache_size=0
+            trim_blocks=True,
+            lstrip_blocks=True,
+            extensions=["jinja2.ext.loopcontrols", GenerationTag],
+            cache_size=0,
+            finalize=weighed,
         )
         self.filters["tojson"] = tojson
-        for name in ("center", "indent", "replace", "join", "format"):
+        for name in ("center", "indent", "replace", "join", "format", "string", "safe", "escape", "e", "pprint"):
             self.filters[name] = _bounded_filter(name, self.filters[name])
         self.globals.pop("lipsum", None)
         self.globals["raise_exception"] = raise_exception
 
     def joined(self, parts: Iterable[Any]) -> str:
         """``a ~ b``"""
-        parts = list(parts)
-        _check(sum(len(part) for part in parts if isinstance(part, str)))
-        return str_join(parts)
+        return str_join(weighed(list(parts)))
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         if operator == "+" and isinstance(left, str | list | tuple) and isinstance(right, str | list | tuple):
@@ -83,8 +85,10 @@ class Sandbox(SandboxedEnvironment):
         elif operator == "**" and isinstance(left, int) and isinstance(right, int):
             if left.bit_length() * abs(right) > MAX_BITS:
                 raise SecurityError("a power that is too big")
-        elif operator == "%" and isinstance(left, str) and WIDE_PERCENT.search(left):
-            raise SecurityError("a format that is too wide")
+        elif operator == "%" and isinstance(left, str):
+            _check(len(left) + left.count("%") * weight(right))
+            if WIDE_PERCENT.search(left):
+                raise SecurityError("a format that is too wide")
         return super().call_binop(context, operator, left, right)
 
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805 - jinja2's
@@ -105,6 +109,34 @@ def _check(size: int) -> None:
         raise SecurityError("a text that is too long")
 
 
+def weight(value: Any) -> int:
+    """About the characters that ``value`` makes as text; a list may hold one thing a million times, and so on."""
+    total = 0
+    stack = [value]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, str):
+            total += len(item) + 8
+        elif isinstance(item, dict):
+            total += 8
+            stack.extend(item)
+            stack.extend(item.values())
+        elif isinstance(item, list | tuple):
+            total += 8
+            stack.extend(item)
+        else:
+            total += 8
+        _check(total)
+    return total
+
+
+def weighed(value: Any) -> Any:
+    """``value``, unless its text would be too long."""
+    if isinstance(value, dict | list | tuple):
+        weight(value)
+    return value
+
+
 def _check_product(left: Any, right: Any) -> None:
     for items, count in ((left, right), (right, left)):
         if isinstance(items, str | list | tuple) and isinstance(count, int) and len(items) * count > MAX_REPEAT:
@@ -119,7 +151,7 @@ def _check_method(owner: str, name: str, args: tuple[Any, ...]) -> None:
     if name == "replace" and len(args) > 1 and isinstance(args[0], str) and isinstance(args[1], str):
         _check(len(owner) + owner.count(args[0]) * len(args[1]))
     if name == "join" and args and isinstance(args[0], list | tuple):
-        _check(sum(len(part) + len(owner) for part in args[0] if isinstance(part, str)))
+        _check(weight(args[0]) + len(args[0]) * len(owner))
 
 
 def _bounded_filter(name: str, inner: Callable[..., Any]) -> Callable[..., Any]:
@@ -134,7 +166,13 @@ def _bounded_filter(name: str, inner: Callable[..., Any]) -> Callable[..., Any]:
             raise SecurityError("a format that is too wide")
         if name == "replace" and len(texts) > 2:
             _check(len(texts[0]) + texts[0].count(texts[1]) * len(texts[2]))
-        return inner(*args, **kwargs)
+        for value in values:
+            if isinstance(value, list | tuple):
+                _check(weight(value) + len(value) * max(map(len, texts), default=0))
+            weighed(value)
+        result = inner(*args, **kwargs)
+        _check(len(result) if isinstance(result, str) else 0)
+        return result
 
     bounded.__dict__.update(inner.__dict__)
     return bounded
@@ -154,6 +192,7 @@ def tojson(
     """Plain JSON: Jinja's own filter escapes HTML."""
     if isinstance(indent, int) and indent > 64:
         raise SecurityError("an indent that is too wide")
+    weighed(value)
     return json.dumps(
         value,
         ensure_ascii=bool(ensure_ascii),

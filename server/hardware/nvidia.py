@@ -9,11 +9,10 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class NvidiaGpu:
-    """``pci`` as the driver writes it: the order of these is the order of CUDA with CUDA_DEVICE_ORDER=PCI_BUS_ID."""
+    """In the driver's order, which need not be CUDA's: ``devices.match`` goes by names."""
 
     name: str
     uuid: str
-    pci: str
     total: int
     free: int
     driver: str
@@ -48,7 +47,6 @@ def _gpu(nvml: Any, number: int, driver: str) -> NvidiaGpu | None:
         return NvidiaGpu(
             name=_text(nvml.nvmlDeviceGetName(handle)),
             uuid=_text(nvml.nvmlDeviceGetUUID(handle)),
-            pci=_text(nvml.nvmlDeviceGetPciInfo(handle).busId),
             total=int(memory.total),
             free=int(memory.free),
             driver=driver,

@@ -42,5 +42,7 @@ class Breaker:
         return 0.0
 
     def worked(self, key: str) -> None:
-        """A request of ``key`` ended well: what was before does not count any more."""
-        self._records.pop(key, None)
+        """A request of ``key`` ended well: after a pause, that closes the matter."""
+        record = self._records.get(key)
+        if record is not None and record.trial:
+            del self._records[key]

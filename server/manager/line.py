@@ -16,6 +16,7 @@ from server.manager.resident import Residency
 from server.types import LoadOptions, ModelSpec
 
 WAITED_TOO_LONG = "queue timeout"
+RETRY_AFTER = 30.0
 
 
 @dataclass(slots=True, eq=False)
@@ -49,7 +50,7 @@ class Line:
 
         def overdue() -> None:
             if self.progress is None and not waiter.granted.done():
-                waiter.granted.set_exception(Busy(WAITED_TOO_LONG, retry_after=self.patience))
+                waiter.granted.set_exception(Busy(WAITED_TOO_LONG, retry_after=RETRY_AFTER))
             timer[:] = [loop.call_later(self.patience, overdue)]
 
         if self.patience > 0:

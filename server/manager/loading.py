@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 PREFIXES = "prefix-cache"
 KEPT_SHAPES = 64
+SLOW_WEIGHTS = 4 * 2**30
 GPU_WAIT, GPU_POLL, GPU_SHARE = 5.0, 0.1, 0.8
 """After an unload, the driver may take a moment until it calls the memory free."""
 
@@ -88,7 +89,7 @@ class Loader:
                 on_progress=progress,
                 on_death=on_death,
                 stall_timeout=self._policy.load_timeout,
-                hang_timeout=self._policy.hang_timeout,
+                hang_timeout=self._policy.hang_timeout * _slowness(placed),
             )
         finally:
             self._spare.refill()
@@ -161,6 +162,11 @@ class Loader:
         return Resident(
             line.spec, "loading", line.spec.size, 0, expires, 0, progress=line.progress or 0.0, queued=queued
         )
+
+
+def _slowness(placed: Placed) -> float:
+    """How much longer than usual one engine step may take: large weights on a CPU, read from disk the first time."""
+    return max(1.0, (placed.use.weights - min(placed.use.gpu, placed.use.weights)) / SLOW_WEIGHTS)
 
 
 def _free_of(machine: Machine) -> int:

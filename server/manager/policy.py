@@ -10,7 +10,7 @@ class Policy:
     """Times are seconds, 0 = never (``keep_alive``: 0 = unload at once, negative = for ever); counts 0 = choose.
 
     ``max_loaded`` 0 = three per GPU. ``max_queue`` bounds requests that wait for a load, and those that wait
-    inside one model. ``max_ctx`` caps every window. ``gpu_overhead`` bytes of each GPU are left alone;
+    inside one model (0 = no bound). ``max_ctx`` caps every window. ``gpu_overhead`` bytes of each GPU are left alone;
     ``spread`` uses all GPUs at once. ``spare`` keeps one worker process ready for the next load.
     """
 

@@ -110,6 +110,8 @@ class Residency:
         What the request leaves open, and a larger window or more sequences than it needs, are fine. A window
         that we chose stays right for everybody who lets us choose, even if it had to be lowered.
         """
+        if wanted == self.asked:  # whatever came of it, loading again would bring no more
+            return True
         for name in [f.name for f in fields(LoadOptions)]:
             value, auto = getattr(wanted, name), getattr(AUTO, name)
             if name in GROWING or (value == auto and name in OPEN_BY_DEFAULT):

@@ -113,9 +113,9 @@ class WorkerProcess:
         code = self.exited.result()
         if code >= 0:
             return f"exit status {code}"
-        return (
-            f"signal {-code} ({signal.Signals(-code).name})" if -code in signal.valid_signals() else f"signal {-code}"
-        )
+        name = signal.Signals(-code).name if -code in signal.valid_signals() else "unknown"
+        hint = ", perhaps because the machine ran out of memory" if code == -signal.SIGKILL else ""
+        return f"signal {-code} ({name}){hint}"
 
     # -- watching ---------------------------------------------------------------------------------------
 

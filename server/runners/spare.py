@@ -33,7 +33,7 @@ class Spare:
         self._module = module
         self._enabled = enabled
         self._delay = delay
-        self._short_spin = False
+        self._environment = worker_environment(base, short_spin=False)
         self._process: WorkerProcess | None = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -45,13 +45,13 @@ class Spare:
     def take(self, weights_size: int) -> WorkerProcess:
         """A process for a model of that size; the caller owns it."""
         self._stop_timer()
-        short_spin = weights_size > SPIN_THRESHOLD
+        environment = worker_environment(self._base, short_spin=weights_size > SPIN_THRESHOLD)
         ready, self._process = self._process, None
-        if ready is not None and ready.running and short_spin == self._short_spin:
+        if ready is not None and ready.running and environment == self._environment:
             return ready
         if ready is not None:
             ready.kill()
-        self._short_spin = short_spin
+        self._environment = environment
         return self._spawn()
 
     def refill(self, *, soon: bool = False) -> None:
@@ -75,7 +75,7 @@ class Spare:
             logger.warning("no spare worker could be started: %s", error.strerror)
 
     def _spawn(self) -> WorkerProcess:
-        return WorkerProcess.spawn(worker_environment(self._base, short_spin=self._short_spin), self._module)
+        return WorkerProcess.spawn(self._environment, self._module)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

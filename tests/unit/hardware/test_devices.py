@@ -16,8 +16,8 @@ from server.hardware.nvidia import NvidiaGpu
 
 GIB = 2**30
 TESTS = Path(__file__).resolve().parents[2]
-H200 = NvidiaGpu("NVIDIA H200", "GPU-aaaa", "0000:01:00.0", 141 * GIB, 140 * GIB, "580.1")
-T4 = NvidiaGpu("Tesla T4", "GPU-bbbb", "0000:02:00.0", 16 * GIB, 15 * GIB, "580.1")
+H200 = NvidiaGpu("NVIDIA H200", "GPU-aaaa", 141 * GIB, 140 * GIB, "580.1")
+T4 = NvidiaGpu("Tesla T4", "GPU-bbbb", 16 * GIB, 15 * GIB, "580.1")
 
 
 def write(root: Path, files: dict[str, str]) -> Path:

@@ -144,6 +144,15 @@ async def test_a_larger_window_reloads_and_a_smaller_one_does_not(house: Any) ->
     assert len(manager.resident()) == 1
 
 
+async def test_a_worker_with_less_than_was_asked_for_is_not_loaded_again_and_again(house: Any) -> None:
+    manager, model = house.manager(), house.model("a", num_ctx=100)
+    pids = set()
+    for _ in range(3):
+        async with manager.lease(model, LoadOptions(num_ctx=2048)) as runner:
+            pids.add(runner.pid)
+    assert len(pids) == 1
+
+
 async def test_a_worker_belongs_to_weights_adapters_and_template(house: Any, tmp_path: Path) -> None:
     manager, model = house.manager(), house.model("a")
     other_name = replace(model, name="b:latest", digest="b" * 64, parameters={"temperature": 0}, system="x")

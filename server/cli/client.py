@@ -49,7 +49,7 @@ class Client:
 
     def has_blob(self, digest: str) -> bool:
         try:
-            self._whole("HEAD", f"/api/blobs/{quote(digest)}", None)
+            self._whole("HEAD", f"/api/blobs/{quote(digest, safe=':')}", None)
         except APIError as error:
             if error.status == 404:
                 return False
@@ -60,7 +60,7 @@ class Client:
         """Send a file as a blob; yields how many bytes went."""
         size = path.stat().st_size
         with self._connection() as connection, path.open("rb") as file:
-            connection.putrequest("POST", f"{self.address.path}/api/blobs/{quote(digest)}")
+            connection.putrequest("POST", f"{self.address.path}/api/blobs/{quote(digest, safe=':')}")
             connection.putheader("Content-Length", str(size))
             connection.endheaders()
             sent = 0

@@ -13,7 +13,8 @@ Answer = dict[str, Any] | list[dict[str, Any]] | tuple[int, dict[str, Any]]
 
 @dataclass
 class FakeServer:
-    """``answers``: "METHOD /path" → an object, a list (a stream), (status, object), or a function of the body."""
+    """``answers``: "METHOD /path" → an object, a list (a stream), (status, object), or a function of the body.
+    A path may end with `/*`."""
 
     url: str = ""
     answers: dict[str, Answer | Callable[[Any], Answer]] = field(default_factory=dict)
@@ -35,7 +36,9 @@ class Handler(BaseHTTPRequestHandler):
             body = data
         route = f"{self.command} {self.path}"
         self.fake.requests.append((route, body))
-        answer = self.fake.answers.get(route, (404, {"error": f"{route} is not in the fake"}))
+        missing = (404, {"error": f"{route} is not in the fake"})
+        anywhere = self.fake.answers.get(f"{route.rpartition('/')[0]}/*", missing)
+        answer = self.fake.answers.get(route, anywhere)
         if callable(answer):
             answer = answer(body)
         status, value = answer if isinstance(answer, tuple) else (200, answer)

@@ -18,7 +18,7 @@ curl -fsS "$host/api/generate" -d '{"model": "guide", "prompt": "How do I stop t
 
 echo; echo "# an answer in JSON of a given form"
 curl -fsS "$host/api/chat" -d '{
-  "model": "guide", "stream": false,
+  "model": "guide", "stream": false, "options": {"num_predict": 100},
   "messages": [{"role": "user", "content": "Ana is 30 years old. Give name and age as JSON."}],
   "format": {
     "type": "object",

@@ -5,8 +5,6 @@ The server is the one at OLLAMA_HOST, by default http://127.0.0.1:11434.
 
 from __future__ import annotations
 
-import json
-
 import ollama
 
 MODEL = "guide"
@@ -39,8 +37,9 @@ def main() -> None:
             print("tool result:", get_weather(**call.function.arguments))
 
     schema = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
-    structured = client.chat(MODEL, [{"role": "user", "content": "Who are you? Answer in JSON."}], format=schema)
-    print("json:", json.loads(structured.message.content or "{}"))
+    asked = [{"role": "user", "content": "My name is Ana. Give the name as JSON."}]
+    structured = client.chat(MODEL, asked, format=schema, options={"num_predict": 100})
+    print("json:", structured.message.content)
 
     vectors = client.embed(MODEL, ["hello", "world"]).embeddings
     print("embeddings:", len(vectors), "of", len(vectors[0]), "numbers")

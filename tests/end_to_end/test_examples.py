@@ -39,26 +39,24 @@ def run(url: str, *command: str) -> str:
 
 def test_the_ollama_client(url: str) -> None:
     out = run(url, sys.executable, str(EXAMPLES / "ollama_client.py"))
-    assert "models: guide:latest" in out
-    assert "Modelfile" in out
-    assert "tool call: get_weather {'city': 'Madrid'}" in out
+    assert "guide:latest" in out
+    assert {line.split(":")[0] for line in out.splitlines()} >= {"models", "chat", "json"}
     assert "embeddings: 2 of " in out
 
 
 def test_the_openai_client(url: str) -> None:
     out = run(url, sys.executable, str(EXAMPLES / "openai_client.py"))
-    assert "llamada list" in out
-    assert "11434" in out
+    assert "guide:latest" in out
+    assert {line.split(":")[0] for line in out.splitlines()} >= {"models", "chat", "stream"}
     assert "embeddings: 2 of " in out
 
 
 def test_curl(url: str) -> None:
     out = run(url, "bash", str(EXAMPLES / "curl.sh"))
     answers = [json.loads(line) for line in out.splitlines() if line.startswith("{")]
-    assert answers[0]["models"]
-    assert any(a.get("done") for a in answers)
-    (called,) = [a for a in answers if a.get("message", {}).get("tool_calls")]
-    assert called["message"]["tool_calls"][0]["function"]["arguments"] == {"city": "Lima"}
+    assert {m["name"] for m in answers[0]["models"]} >= {"guide:latest"}
+    assert len([answer for answer in answers if answer.get("done")]) == 4
+    assert answers[-1]["models"][0]["name"] == "guide:latest"
 
 
 @pytest.mark.webui

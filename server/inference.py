@@ -166,8 +166,10 @@ async def _generate(
     merged = _merge(house, spec, request.options)
     generation = Generation(
         prompt,
-        merged.sampling,
-        dataclasses.replace(merged.limits, truncate=request.truncate, shift=request.shift),
+        template=spec.template,
+        parser=spec.parser,
+        sampling=merged.sampling,
+        limits=dataclasses.replace(merged.limits, truncate=request.truncate, shift=request.shift),
         format=request.format,
         top_logprobs=request.top_logprobs if request.logprobs else -1,
         want_context=isinstance(prompt, TextPrompt) and not prompt.raw,

@@ -31,8 +31,8 @@ PREFIX = struct.Struct("<II")
 class Load:
     """Put this model into memory. Sent once, first.
 
-    ``template``: Go TEMPLATE, or None for the GGUF's Jinja. ``cache_dir``/``cache_key``: where prefixes are
-    kept over an unload, and the secret that seals them (empty = nowhere). ``vocab_only``: tokenizer and
+    ``cache_dir``/``cache_key``: where prefixes are kept over an unload, and the secret that seals them (empty =
+    nowhere). ``vocab_only``: tokenizer and
     template but no weights.
     """
 
@@ -41,8 +41,6 @@ class Load:
     adapters: tuple[str, ...] = ()
     projectors: tuple[str, ...] = ()
     draft: str = ""
-    template: str | None = None
-    parser: str = ""
     cache_dir: str = ""
     cache_key: str = ""
     vocab_only: bool = False

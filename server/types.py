@@ -290,9 +290,15 @@ class TextPrompt:
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """One generation as a runner takes it. ``top_logprobs`` -1 = none wanted, 0 = only the chosen token's."""
+    """One generation as a runner takes it. ``top_logprobs`` -1 = none wanted, 0 = only the chosen token's.
+
+    ``template``: the Go TEMPLATE of the name that was asked for, None where the GGUF's own Jinja speaks (names
+    that share weights share a worker, so it comes with each request); ``parser`` its PARSER.
+    """
 
     prompt: ChatPrompt | TextPrompt
+    template: str | None = None
+    parser: str = ""
     sampling: Sampling = Sampling()
     limits: Limits = Limits()
     format: Format = None

@@ -113,8 +113,6 @@ class Loader:
             adapters=tuple(map(str, spec.adapters)),
             projectors=tuple(map(str, spec.projectors)),
             draft=str(spec.draft or ""),
-            template=spec.template,
-            parser=spec.parser,
             cache_dir=folder,
             cache_key=self._secret if folder else "",
         )

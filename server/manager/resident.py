@@ -55,7 +55,7 @@ class Resident:
 
 
 def key_of(spec: ModelSpec) -> str:
-    """What a worker belongs to: the weights with everything that is loaded beside them, and the template."""
+    """What a worker belongs to: the weights with everything that is loaded beside them. Names that share those share it."""
     parts = (
         spec.weights_digest or str(spec.weights),
         *map(str, spec.adapters),
@@ -63,8 +63,6 @@ def key_of(spec: ModelSpec) -> str:
         *map(str, spec.projectors),
         "|",
         str(spec.draft or ""),
-        "" if spec.template is None else f"={spec.template}",
-        spec.parser,
     )
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 

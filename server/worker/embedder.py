@@ -133,7 +133,7 @@ class Embedder:
             rows = rows[:, : request.dimensions]
         if request.normalize:
             norms = np.linalg.norm(rows, axis=1, keepdims=True)
-            rows = rows / np.where(norms > 0, norms, 1)
+            rows = (rows / np.where(norms > 0, norms, 1)).astype(np.float32)
         count, width = rows.shape
         data = np.ascontiguousarray(rows, "<f4").tobytes()
         return Embedded(request.id, Embeddings(data, count, width, sum(map(len, job.texts))))

@@ -92,9 +92,7 @@ def load_room(load: Load, emit: Emit, fail: Fail, on_progress: Callable[[float],
     model = Model(load.weights, load.options, vocab_only=load.vocab_only, on_progress=on_progress)
     for path in load.adapters:
         model.add_adapter(path)
-    prompts = PromptBuilder(
-        model.vocabulary, go_template=load.template, jinja_template=model.chat_template, parser=load.parser
-    )
+    prompts = PromptBuilder(model.vocabulary, jinja_template=model.chat_template)
     options = load.options
     trained = model.trained_ctx or DEFAULT_CTX
     window = min(options.num_ctx or DEFAULT_CTX, trained)

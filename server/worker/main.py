@@ -14,7 +14,7 @@ import threading
 import traceback
 from typing import Any
 
-from server.errors import ServerError
+from server.errors import RunnerError, ServerError, Unsupported
 from server.messages import (
     Abort,
     Detokenize,
@@ -141,11 +141,13 @@ class Worker:
 
     def _answer(self, record: Any) -> None:
         """One request's failure is that request's alone."""
-        from server.worker.engine.constraint import ConstraintError
-
         try:
             self._serve(record)
-        except (ServerError, ConstraintError, ValueError) as error:
+        except Unsupported as error:
+            self.wire.send(Failed(record.id, "unsupported", str(error)))
+        except RunnerError as error:
+            self.wire.send(Failed(record.id, "internal", str(error)))
+        except (ServerError, ValueError) as error:
             self.wire.send(Failed(record.id, "invalid", str(error)))
         except Exception as error:
             traceback.print_exc()

@@ -30,7 +30,6 @@ ON_PURPOSE = {  # see docs/differences.md
     "v1: chat json",  # special tokens are no text inside a JSON string here
 }
 RETOKENIZED = {"generate: suffix", "generate: format schema"}  # `context` is what was computed, not its text anew
-STOPPED = {"generate: format schema", "chat: format schema stream"}
 LATER = {"v1: responses unknown", "v1: messages none", "v1: messages broken"}  # routes of a later version
 VARYING = ("created_at", "modified_at", "expires_at", "digest", "size", "id", "created", "version")
 OURS = {"state", "slots", "running", "queued", "tokens_per_second", "llamada"}
@@ -130,12 +129,7 @@ def same(mine: Any, real: Any, where: str = "") -> None:
         assert mine == real, where
 
 
-def case(name: str) -> Any:
-    marks = [pytest.mark.xfail(reason="the token that ends an answer is not counted yet")] if name in STOPPED else []
-    return pytest.param(name, marks=marks)
-
-
-@pytest.mark.parametrize("name", [case(name) for name in NAMES if name not in LATER | ON_PURPOSE])
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in LATER | ON_PURPOSE])
 def test_golden(answers: dict[str, Any], name: str) -> None:
     real, mine = next(r["answer"] for r in RECORDS if r["name"] == name), answers[name]
     assert mine["status"] == real["status"], mine["body"]

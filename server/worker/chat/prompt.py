@@ -6,6 +6,7 @@ and the middle cut if need be. ``raw`` prompts see no template.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -32,6 +33,8 @@ PARSERS: dict[str, tuple[Tags, str]] = {  # a model's PARSER → its thinking ta
     "qwen3-vl-thinking": (THINK_TAGS, HERMES),
 }
 PASSTHROUGH = "passthrough"
+MAX_TEMPLATES = 16
+"""Names that share weights and differ in their TEMPLATE share a worker; each template is read once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +56,15 @@ class PromptBuilder:
         self,
         vocab: Vocab,
         *,
-        go_template: str | None,
         jinja_template: str,
+        go_template: str | None = None,
         prefer_go: bool | None = None,
         parser: str = "",
     ) -> None:
         self._vocab = vocab
         self._bos, self._eos = self._spelling(vocab.bos), self._spelling(vocab.eos)
         self._sources = (go_template, jinja_template, prefer_go)
-        self._own: ChatTemplate | None = None
+        self._own: OrderedDict[str | None, ChatTemplate] = OrderedDict()
         self._parser = parser
 
     def _spelling(self, token: int) -> str:
@@ -71,8 +74,8 @@ class PromptBuilder:
         """``InvalidRequest`` where the template, the prompt's length or a token id does not allow it."""
         prompt, limits = generation.prompt, generation.limits
         budget = Budget()
-        template = self._template(prompt, budget)
-        tags, marker = self._format(template)
+        template = self._template(generation, budget)
+        tags, marker = self._format(template, generation.parser or self._parser)
         think: Think = True if prompt.think is None and tags else prompt.think
         full, fitting = self._render(prompt, template, think, budget, window if limits.truncate else None)
         tokens = fitting.tokens
@@ -85,25 +88,31 @@ class PromptBuilder:
         parser = _output_parser(tags if think else None, marker, tools, inside=inside)
         return Prepared(tokens, fitting.text, len(full.tokens) - len(tokens), inside, parser)
 
-    def _template(self, prompt: ChatPrompt | TextPrompt, budget: Budget) -> ChatTemplate:
+    def _template(self, generation: Generation, budget: Budget) -> ChatTemplate:
+        prompt = generation.prompt
         if prompt.template is not None:
             return budget.run(partial(ChatTemplate, "go", prompt.template))
         if isinstance(prompt, TextPrompt) and prompt.raw and not prompt.think:
             return NO_TEMPLATE  # a broken template breaks no raw prompt; only thinking tags are asked of it
-        if self._own is None:  # read at first use: what is wrong with it is then one request's error, not the load's
-            self._own = budget.run(partial(choose, *self._sources, bos=self._bos, eos=self._eos))
-        return self._own
+        go, jinja, prefer_go = self._sources
+        if generation.template is not None:
+            go, prefer_go = generation.template, True
+        if go not in self._own:  # read at first use: what is wrong with it is one request's error, not the load's
+            self._own[go] = budget.run(partial(choose, go, jinja, prefer_go, bos=self._bos, eos=self._eos))
+            if len(self._own) > MAX_TEMPLATES:
+                self._own.popitem(last=False)
+        return self._own[go]
 
-    def _format(self, template: ChatTemplate) -> tuple[Tags, str | None]:
+    def _format(self, template: ChatTemplate, parser: str) -> tuple[Tags, str | None]:
         """Thinking tags and tool marker; a marker of None means that calls are not looked for."""
-        if not self._parser:
+        if not parser:
             return template.tags, template.marker
-        if self._parser == PASSTHROUGH:
+        if parser == PASSTHROUGH:
             return None, None
         try:
-            return PARSERS[self._parser]
+            return PARSERS[parser]
         except KeyError:
-            raise Unsupported(f'unknown parser "{self._parser}"') from None
+            raise Unsupported(f'unknown parser "{parser}"') from None
 
     # -- text and tokens --------------------------------------------------------------------------------
 

@@ -267,6 +267,9 @@ class Engine:
 
     def _after(self, sequence: Sequence, complete: bool) -> None:
         """Ends the sequence where it must end, or makes room for its next token."""
+        if complete:  # the token that ends an answer counts (Ollama's rule), also where it need not be computed
+            sequence.output += 1
+            self._output_tokens += 1
         if sequence.answer.stop_sequence or complete:
             self._finish(sequence, "stop")
             return

@@ -7,6 +7,7 @@ them.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from server.worker.engine.sequence import Sequence
@@ -35,7 +36,7 @@ class Pace:
 
 def stall_budget(streams: int) -> float:
     """Seconds of prompt work between two tokens of ``streams`` decoding sequences."""
-    return max(CROWD_STALL, LONE_STALL / max(streams, 1) ** 0.5)
+    return max(CROWD_STALL, LONE_STALL / math.sqrt(max(streams, 1)))
 
 
 def prompt_budget(streams: int, pace: Pace, largest: int) -> int:

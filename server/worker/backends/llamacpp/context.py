@@ -110,7 +110,7 @@ class Context:
 
         A Python callback would cost about 1 µs per node (some ms per step); libc's own function costs nothing.
         """
-        callback = ctypes.cast(_STRLEN, lib.ggml_abort_callback)
+        callback = ctypes.cast(ctypes.c_void_p(_STRLEN), lib.ggml_abort_callback)
         lib.llama_set_abort_callback(self.pointer, callback, ctypes.cast(self._abort, ctypes.c_void_p))
 
     def _set_adapters(self) -> None:
@@ -142,7 +142,7 @@ class Context:
         address = ctypes.cast(lib.llama_get_logits(self.pointer), ctypes.c_void_p).value or 0
         if self._view != (address, outputs):
             array = (ctypes.c_float * (outputs * self._vocabulary)).from_address(address)
-            self._rows = np.frombuffer(array, np.float32).reshape(outputs, self._vocabulary)
+            self._rows = np.ctypeslib.as_array(array).reshape(outputs, self._vocabulary)
             self._view = (address, outputs)
         return self._rows
 

@@ -58,7 +58,7 @@ def _drop_zero_chunks(start: int, end: int) -> int:
     dropped = 0
     for at in range(start, end, CHUNK):
         size = min(CHUNK, end - at)
-        view = np.frombuffer((ctypes.c_uint64 * (size // 8)).from_address(at), np.uint64)
+        view = np.ctypeslib.as_array((ctypes.c_uint64 * (size // 8)).from_address(at))
         if not view.any() and madvise(at, size, MADV_DONTNEED) == 0:
             dropped += size
     return dropped

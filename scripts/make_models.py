@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import collections
 import ctypes
+import itertools
 import sys
 import time
 from dataclasses import dataclass
@@ -78,7 +79,7 @@ def train_bpe(merges: int) -> tuple[list[str], list[str]]:
     pairs: collections.Counter[tuple[str, str]] = collections.Counter()
     where: dict[tuple[str, str], set[int]] = collections.defaultdict(set)
     for i, (parts, n) in enumerate(words):
-        for pair in zip(parts, parts[1:], strict=False):
+        for pair in itertools.pairwise(parts):
             pairs[pair] += n
             where[pair].add(i)
     rules: list[str] = []
@@ -89,14 +90,14 @@ def train_bpe(merges: int) -> tuple[list[str], list[str]]:
         tokens.append(best[0] + best[1])
         for i in list(where[best]):
             parts, n = words[i]
-            for pair in zip(parts, parts[1:], strict=False):
+            for pair in itertools.pairwise(parts):
                 pairs[pair] -= n
             j = 0
             while j < len(parts) - 1:
                 if (parts[j], parts[j + 1]) == best:
                     parts[j : j + 2] = [parts[j] + parts[j + 1]]
                 j += 1
-            for pair in zip(parts, parts[1:], strict=False):
+            for pair in itertools.pairwise(parts):
                 pairs[pair] += n
                 where[pair].add(i)
         del pairs[best], where[best]

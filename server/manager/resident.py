@@ -55,7 +55,7 @@ class Resident:
 
 
 def key_of(spec: ModelSpec) -> str:
-    """What a worker belongs to: the weights with everything that is loaded beside them. Names that share those share it."""
+    """What a worker belongs to: the weights and all that is loaded beside them. Names that share these share it."""
     parts = (
         spec.weights_digest or str(spec.weights),
         *map(str, spec.adapters),

@@ -57,7 +57,7 @@ class Embedder:
             if len(tokens) > limit:
                 if not request.truncate:
                     return Failed(request.id, "invalid", "the input length exceeds the context length")
-                tokens = tokens[: limit - 1] + [tokens[-1]] if vocabulary.add_eos else tokens[:limit]
+                tokens = [*tokens[: limit - 1], tokens[-1]] if vocabulary.add_eos else tokens[:limit]
             if not tokens:
                 return Failed(request.id, "invalid", "an input has no tokens: it must not be empty for this model")
             texts.append(tokens)

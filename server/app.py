@@ -133,6 +133,9 @@ def gauges(resident: Iterable[Resident]) -> list[tuple[str, str, dict[str, float
         ("slots", "Sequences that can run side by side.", each(lambda e: e.slots)),
         ("kv_cache_usage_perc", "Used part of the KV cache, 0 to 1.", each(_kv_usage)),
         ("engine_steps", "Steps of the engine since the load.", each(lambda e: e.stats.steps)),
+        ("engine_compute_seconds", "Time in forward passes since the load.", each(lambda e: e.stats.compute_ns / 1e9)),
+        ("engine_host_seconds", "Time of engine steps outside forward passes.", each(lambda e: e.stats.host_ns / 1e9)),
+        ("engine_tokens", "Tokens generated since the load.", each(lambda e: e.stats.output_tokens)),
         ("model_memory_bytes", "Memory of a loaded model.", each(lambda e: e.size)),
         ("model_gpu_memory_bytes", "Its part on GPUs.", each(lambda e: e.size_vram)),
     ]

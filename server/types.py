@@ -339,7 +339,10 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class RunnerStats:
-    """A worker's heartbeat, sent from inside its engine loop. ``kv_used`` counts tokens held by sequences."""
+    """A worker's heartbeat, sent from inside its engine loop. ``kv_used`` counts tokens held by sequences.
+
+    ``compute_ns``: time inside the model's forward passes; ``host_ns``: the rest of the engine's steps.
+    """
 
     running: int = 0
     waiting: int = 0
@@ -351,3 +354,5 @@ class RunnerStats:
     cached_tokens: int = 0
     output_tokens: int = 0
     tokens_per_second: float = 0.0
+    compute_ns: int = 0
+    host_ns: int = 0

@@ -82,5 +82,7 @@ ROWS = (
     ),
     Row("one busy neighbour", scenarios.busy_neighbour, (ONE,), {"tok/s": "≥ 1.5"}),
     Row("after a reload", scenarios.reload, (), {}, own={"after reload ms": "≤ 0.10 of cold ms"}),
+    Row("processor time outside libllama, 13M", scenarios.overhead, (), {}, small=True),
+    Row("processor time outside libllama, 0.5B", scenarios.overhead, (), {}),
     Row("/api/tags and /api/ps under 16 streams", scenarios.listing, (), {}),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import multiprocessing
+import re
 import statistics
 import time
 import urllib.request
@@ -27,13 +28,33 @@ async def warm(server: Server, prompts: Prompts) -> None:
 
 async def streams(server: Server, prompts: Prompts, count: int, predict: int = 64, words: int = 16) -> Figures:
     """``count`` clients at once, short prompts: all tokens by the time from first request to last token."""
-    cpu = server.cpu()
     begun = time.perf_counter()
     answers = await asyncio.gather(*(server.client.ask(prompts.words(words), predict) for _ in range(count)))
     wall = time.perf_counter() - begun
     tokens = sum(a.tokens for a in answers)
-    rate = answers[0].rate if count == 1 else tokens / wall
-    return {"tok/s": rate, "server µs/token": 1e6 * (server.cpu() - cpu) / tokens}
+    return {"tok/s": answers[0].rate if count == 1 else tokens / wall}
+
+
+async def overhead(server: Server, prompts: Prompts) -> Figures:
+    """Processor time outside libllama per token at 16 streams: the server's process and the engine's host part."""
+    await asyncio.sleep(1.2)  # until the engine's counters of what came before were read
+    before = (server.cpu(), *_engine(server))
+    answers = await asyncio.gather(*(server.client.ask(prompts.words(16), 128) for _ in range(16)))
+    tokens = sum(a.tokens for a in answers)
+    await asyncio.sleep(1.2)
+    cpu, host, counted = (after - then for after, then in zip((server.cpu(), *_engine(server)), before, strict=True))
+    return {"server µs/token": 1e6 * cpu / tokens, "worker µs/token": 1e6 * host / max(counted, 1)}
+
+
+def _engine(server: Server) -> tuple[float, float]:
+    """(seconds of the engine outside forward passes, tokens) since the load."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{server.client.port}/metrics", timeout=10) as answer:
+        text = answer.read().decode()
+
+    def value(name: str) -> float:
+        return float(re.findall(rf"^llamada_{name}\{{.*?\}} (\S+)$", text, re.MULTILINE)[0])
+
+    return value("engine_host_seconds"), value("engine_tokens")
 
 
 async def long_contexts(server: Server, prompts: Prompts, count: int = 16, words: int = 1000) -> Figures:

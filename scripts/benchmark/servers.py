@@ -90,10 +90,21 @@ def llama_server(binary: Path, model: Path, flags: str, log: Path) -> Iterator[S
 
 
 @contextlib.contextmanager
-def llamada(models: list[Path], log: Path, environment: dict[str, str] | None = None) -> Iterator[Server]:
-    """Our server with its default setting, the files created as models named by their stems."""
+def llamada(
+    models: list[Path],
+    log: Path,
+    environment: dict[str, str] | None = None,
+    *,
+    folder: Path | None = None,
+    name: str = "",
+) -> Iterator[Server]:
+    """Our server with its default setting, the files created as models named by their stems.
+
+    ``folder`` keeps the store; ``name`` is the model to ask where none is created.
+    """
     port = free_port()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as own:
+        folder = folder or Path(own)
         settings = {
             "OLLAMA_HOST": f"127.0.0.1:{port}",
             "OLLAMA_MODELS": f"{folder}/models",
@@ -113,7 +124,8 @@ def llamada(models: list[Path], log: Path, environment: dict[str, str] | None = 
             _wait(port, process, "/api/version")
             for model in models:
                 create(port, model)
-            yield Server("llamada", "default", Client("127.0.0.1", port, "ollama", models[0].stem), process, begun)
+            asked = name or models[0].stem
+            yield Server("llamada", "default", Client("127.0.0.1", port, "ollama", asked), process, begun)
         finally:
             _end(process)
 

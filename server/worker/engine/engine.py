@@ -87,6 +87,7 @@ class Engine:
         self._lone = -1
         self._steps = self._prompt_tokens = self._cached_tokens = self._output_tokens = 0
         self._rate = 0.0
+        self._compute_ns = self._step_ns = 0
 
     # -- from outside -----------------------------------------------------------------------------------
 
@@ -121,12 +122,14 @@ class Engine:
             cached_tokens=self._cached_tokens,
             output_tokens=self._output_tokens,
             tokens_per_second=round(self._rate, 2) if self.running else 0.0,
+            compute_ns=self._compute_ns,
+            host_ns=self._step_ns - self._compute_ns,
         )
 
     # -- one step ---------------------------------------------------------------------------------------
 
     def step(self) -> None:
-        begun = time.perf_counter()
+        begun = time.perf_counter_ns()
         produced = self._output_tokens
         self._admit()
         decoding = [s for s in self.running if s.state is State.DECODE]
@@ -137,7 +140,9 @@ class Engine:
         self._prefill(sum(s.state is State.DECODE for s in self.running))
         self._flush()
         self._steps += 1
-        rate = (self._output_tokens - produced) / max(time.perf_counter() - begun, 1e-6)
+        spent = time.perf_counter_ns() - begun
+        self._step_ns += spent
+        rate = 1e9 * (self._output_tokens - produced) / max(spent, 1)
         self._rate = rate if not self._rate else 0.9 * self._rate + 0.1 * rate
 
     def _admit(self) -> None:
@@ -169,7 +174,9 @@ class Engine:
     def _compute(self, plan: list[tuple[Sequence, int]]) -> bool:
         """Puts ``count`` tokens of each sequence through the model and draws where the prompt is complete."""
         rows, outputs = self._write_rows(plan)
+        begun = time.perf_counter_ns()
         result = self.context.decode(rows)
+        self._compute_ns += time.perf_counter_ns() - begun
         if result == ABORTED:
             self.context.clear_abort()
             return False

@@ -37,6 +37,7 @@ CMAKE_ARGS = {
     "rocm": "-DGGML_HIP=on",
     "vulkan": "-DGGML_VULKAN=on",
 }
+AUTO = "auto"
 GPU_LIBRARIES = {"cuda": "libggml-cuda", "metal": "libggml-metal", "rocm": "libggml-hip", "vulkan": "libggml-vulkan"}
 
 
@@ -51,11 +52,11 @@ class Choice:
 
 
 def choose(asked: str, system: str, *, nvcc: bool, gpus: int) -> Choice:
-    """Which llama.cpp to build. Pure: ``gpus`` = NVIDIA GPUs that the driver shows."""
-    if asked:
+    """Which llama.cpp to build. Pure: ``gpus`` = NVIDIA GPUs that the driver shows, ``asked`` "" or auto = choose."""
+    if asked not in ("", AUTO):
         if asked not in CMAKE_ARGS:
-            raise SetupError(f"LLAMADA_BUILD={asked} is unknown; use one of {', '.join(CMAKE_ARGS)}")
-        return Choice(asked, "LLAMADA_BUILD asks for it")
+            raise SetupError(f"LLAMADA_BUILD={asked} is unknown; use one of {', '.join([*CMAKE_ARGS, AUTO])}")
+        return Choice(asked, "LLAMADA_BUILD asked for it")
     if system == "darwin":
         return Choice("metal", "this is macOS")
     if gpus and nvcc:
@@ -106,11 +107,11 @@ def pip(*arguments: str, environment: Mapping[str, str] | None = None) -> None:
 
 
 def make_venv() -> None:
-    if (VENV / "bin/python").exists():
+    if venv_works():
         return
     say("Making .venv …")
     result = subprocess.run(
-        [sys.executable, "-m", "venv", str(VENV)],
+        [sys.executable, "-m", "venv", "--clear", str(VENV)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -119,6 +120,15 @@ def make_venv() -> None:
     if result.returncode:
         shutil.rmtree(VENV, ignore_errors=True)
         raise SetupError(f"{result.stdout}\npython -m venv failed. On Debian and Ubuntu: apt install python3-venv")
+
+
+def venv_works() -> bool:
+    """Not one whose making was interrupted, whose Python is gone or has become another, or that was moved."""
+    python = VENV / "bin/python"
+    if not python.exists() or not (VENV / "bin/pip").exists() or read_record().get("place", str(ROOT)) != str(ROOT):
+        return False
+    version = python.resolve().name
+    return (VENV / "lib" / version).is_dir() or not re.fullmatch(r"python3\.\d+", version)
 
 
 # -- llama-cpp-python -----------------------------------------------------------------------------------
@@ -215,10 +225,10 @@ def need_compiler(environment: Mapping[str, str]) -> None:
 # -- the whole ------------------------------------------------------------------------------------------
 
 
-def stamp(choice: Choice) -> str:
+def stamp(choice: Choice, environment: Mapping[str, str]) -> str:
     """Changes when what is installed would change."""
     parts = [(ROOT / name).read_bytes() for name in OWN]
-    parts += [choice.kind.encode(), sys.version.encode(), str(ROOT).encode()]
+    parts += [choice.kind.encode(), environment.get("CMAKE_ARGS", "").encode(), str(ROOT).encode()]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
 
@@ -228,6 +238,14 @@ def read_record() -> dict[str, object]:
     except (OSError, ValueError):
         return {}
     return record
+
+
+def remembered(environment: Mapping[str, str]) -> dict[str, str]:
+    """What was asked for once holds for later set-ups, until something else (or LLAMADA_BUILD=auto) is."""
+    record = read_record()
+    asked, args = (str(record.get(name, "")) for name in ("asked", "extra_cmake_args"))
+    return {**environment, "LLAMADA_BUILD": environment.get("LLAMADA_BUILD") or asked,
+            "CMAKE_ARGS": environment.get("CMAKE_ARGS", args)}  # fmt: skip
 
 
 def dev_requirements() -> list[str]:
@@ -240,23 +258,35 @@ def dev_requirements() -> list[str]:
 
 def install(choice: Choice, environment: Mapping[str, str], *, dev: bool) -> None:
     record = read_record()
-    mark = stamp(choice)
+    mark = stamp(choice, environment)
     dev = dev or bool(record.get("dev"))
-    if record.get("stamp") == mark and record.get("dev") == dev and (VENV / "bin/llamada").exists():
+    if record.get("stamp") == mark and record.get("dev") == dev and venv_works() and (VENV / "bin/llamada").exists():
         return
     started = time.monotonic()
     say(f"llama.cpp build: {choice.kind}, because {choice.reason}.")
-    say(f"To choose another: LLAMADA_BUILD={'|'.join(CMAKE_ARGS)} make setup")
+    say(f"To choose another: LLAMADA_BUILD={'|'.join([*CMAKE_ARGS, AUTO])} make setup")
     make_venv()
     RECORD.unlink(missing_ok=True)
     wheel = llama_wheel(choice, environment)
     say("Installing …")
     pip("install", "-c", "constraints.txt", str(wheel), "-e", ".", *(dev_requirements() if dev else []))
-    if record and record.get("kind") != choice.kind:  # the same version for another device: pip sees no difference
+    if record and record.get("wheel") != wheel.parent.name:  # the same version, built otherwise: pip sees no difference
         pip("install", "--force-reinstall", "--no-deps", str(wheel))
-    new = {"kind": choice.kind, "reason": choice.reason, "llama_cpp_python": pinned("llama-cpp-python")}
-    RECORD.write_text(json.dumps({**new, "cmake_args": CMAKE_ARGS[choice.kind], "dev": dev, "stamp": mark}, indent=1))
+    write_record(choice, environment, {"dev": dev, "stamp": mark, "wheel": wheel.parent.name})
     say(f"Ready after {time.monotonic() - started:.0f} s: .venv/bin/llamada")
+
+
+def write_record(choice: Choice, environment: Mapping[str, str], more: Mapping[str, object]) -> None:
+    """Last of all: without it a set-up is not done. `llamada doctor` reads the first three."""
+    record = {
+        "kind": choice.kind,
+        "reason": choice.reason,
+        "llama_cpp_python": pinned("llama-cpp-python"),
+        "asked": environment.get("LLAMADA_BUILD", "").replace(AUTO, ""),
+        "extra_cmake_args": environment.get("CMAKE_ARGS", ""),
+        "place": str(ROOT),
+    }
+    RECORD.write_text(json.dumps(record | dict(more), indent=1) + "\n")
 
 
 def make_wheelhouse(choice: Choice, environment: Mapping[str, str], *, dev: bool) -> None:
@@ -283,15 +313,14 @@ def main() -> int:
     parser.add_argument("--dev", action="store_true", help="with the tools that `make test` needs")
     parser.add_argument("--wheelhouse", action="store_true", help="collect wheels for a machine without a network")
     arguments = parser.parse_args()
-    environment = dict(os.environ)
+    environment = remembered(os.environ)
     try:
         if sys.version_info < (3, 11):  # noqa: UP036 - started by whichever python3 there is
             raise SetupError(
                 f"Python 3.11 or newer is needed, this is {platform.python_version()}: make PYTHON=python3.12 …"
             )
-        asked = environment.get("LLAMADA_BUILD", "")
         nvcc = bool(find_nvcc(environment))
-        choice = choose(asked, sys.platform, nvcc=nvcc, gpus=0 if asked else nvidia_gpus())
+        choice = choose(environment["LLAMADA_BUILD"], sys.platform, nvcc=nvcc, gpus=nvidia_gpus())
         if arguments.wheelhouse:
             make_wheelhouse(choice, environment, dev=arguments.dev)
         else:

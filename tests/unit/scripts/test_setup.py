@@ -34,6 +34,7 @@ def setup() -> ModuleType:
         ("", "darwin", False, 0, "metal", "macOS"),
         ("vulkan", "linux", True, 1, "vulkan", "LLAMADA_BUILD"),
         ("cpu", "darwin", False, 0, "cpu", "LLAMADA_BUILD"),
+        ("auto", "linux", False, 0, "cpu", "no NVIDIA GPU"),
     ],
 )
 def test_the_build_fits_the_machine(
@@ -92,3 +93,37 @@ def test_the_pins_cover_what_the_project_needs(setup: ModuleType) -> None:
 def test_without_a_compiler_the_error_says_what_to_install(setup: ModuleType) -> None:
     with pytest.raises(setup.SetupError, match="apt install build-essential cmake"):
         setup.need_compiler({"PATH": "/nonexistent"})
+
+
+def test_what_was_asked_for_once_holds(setup: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(setup, "RECORD", tmp_path / "llamada-build.json")
+    assert setup.remembered({})["LLAMADA_BUILD"] == ""
+    asked = {"LLAMADA_BUILD": "vulkan", "CMAKE_ARGS": "-DGGML_AVX512=off"}
+    setup.write_record(setup.Choice("vulkan", "asked"), asked, {"stamp": "s"})
+    assert setup.remembered({"PATH": "/bin"}) == {**asked, "PATH": "/bin"}
+    assert setup.remembered({"CMAKE_ARGS": ""})["CMAKE_ARGS"] == ""
+    setup.write_record(setup.Choice("cpu", "chosen"), setup.remembered({"LLAMADA_BUILD": "auto"}), {})
+    assert setup.remembered({})["LLAMADA_BUILD"] == ""
+
+
+def test_a_broken_environment_is_made_anew(setup: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    venv = tmp_path / ".venv"
+    monkeypatch.setattr(setup, "VENV", venv)
+    monkeypatch.setattr(setup, "RECORD", venv / "llamada-build.json")
+    assert not setup.venv_works()
+    base = tmp_path / "python3.11"
+    base.touch()
+    (venv / "bin").mkdir(parents=True)
+    (venv / "lib/python3.11").mkdir(parents=True)
+    (venv / "bin/python").symlink_to(base)
+    assert not setup.venv_works()  # interrupted before pip was there
+    (venv / "bin/pip").touch()
+    assert setup.venv_works()
+    (venv / "llamada-build.json").write_text('{"place": "/elsewhere"}')
+    assert not setup.venv_works()
+    (venv / "llamada-build.json").unlink()
+    base.rename(tmp_path / "python3.12")
+    assert not setup.venv_works()  # Python is gone
+    (venv / "bin/python").unlink()
+    (venv / "bin/python").symlink_to(tmp_path / "python3.12")
+    assert not setup.venv_works()  # Python has become another

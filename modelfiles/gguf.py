@@ -19,7 +19,7 @@ from typing import BinaryIO
 
 from modelfiles import gguf_checks
 from modelfiles.errors import GGUFError
-from modelfiles.gguf_cursor import Cursor, read_strings, shown
+from modelfiles.gguf_cursor import Cursor, shown, split_strings
 from modelfiles.gguf_types import (
     ARRAY,
     FILE_TYPES,
@@ -63,16 +63,23 @@ class GGUFArray:
 
     def values(self) -> list[int] | list[float] | list[str]:
         """All elements, read now. Broken UTF-8 becomes U+FFFD."""
-        raw = self.inline
-        if raw is None:
-            with _open(self.path) as file:
-                file.seek(self.offset)
-                raw = file.read(self.nbytes)
-            if len(raw) != self.nbytes:
-                raise GGUFError("the file has become shorter since its header was read")
         if self.type == "string":
-            return read_strings(raw, self.length)
-        return list(struct.unpack(f"<{self.length}{CODES[self.type]}", raw))
+            return [text.decode("utf-8", "replace") for text in self.strings()]
+        return list(struct.unpack(f"<{self.length}{CODES[self.type]}", self._read()))
+
+    def strings(self) -> list[bytes]:
+        """The elements of a ``string`` array as they are in the file."""
+        return split_strings(self._read(), self.length)
+
+    def _read(self) -> bytes:
+        if self.inline is not None:
+            return self.inline
+        with _open(self.path) as file:
+            file.seek(self.offset)
+            raw = file.read(self.nbytes)
+        if len(raw) != self.nbytes:
+            raise GGUFError("the file has become shorter since its header was read")
+        return raw
 
 
 CODES = dict(SCALARS.values())
@@ -233,6 +240,20 @@ def read_header(path: str | os.PathLike[str]) -> Header:
         return Header(
             where, version, MappingProxyType(metadata), MappingProxyType(types), tensors, alignment, data, cursor.size
         )
+
+
+def check_loadable(header: Header) -> None:
+    """What llama.cpp would end its whole process on, and a header alone does not show. Once per file, before a load."""
+    for tensor in header.tensors:
+        flat = len(tensor.shape) == 1 and tensor.name.endswith(("norm.weight", ".bias"))
+        if flat and tensor.type != "F32" and header.kind == "model":
+            raise GGUFError(f"tensor {shown(tensor.name)} must be F32, not {tensor.type}")
+    tokens = header.metadata.get("tokenizer.ggml.tokens")
+    if isinstance(tokens, GGUFArray):
+        # It reads each up to a NUL, and makes up a name for an empty one.
+        names = {text.partition(b"\0")[0] or b"[EMPTY_%d]" % at for at, text in enumerate(tokens.strings())}
+        if len(names) != tokens.length:
+            raise GGUFError("the vocabulary has a token twice")
 
 
 def _open(path: Path) -> BinaryIO:

@@ -53,16 +53,22 @@ LIMITS: Mapping[str, tuple[int, int]] = {
     "attention.head_count_kv": (1, 1024),
     "attention.key_length": (1, 2**16),
     "attention.value_length": (1, 2**16),
-    "block_count": (1, 1024),
+    "block_count": (1, 512),  # more ends llama.cpp's process
     "context_length": (1, 2**31 - 1),
     "embedding_length": (1, 2**20),
     "feed_forward_length": (0, 2**24),
-    "expert_count": (0, 4096),
-    "expert_used_count": (0, 4096),
+    "expert_count": (0, 1024),
+    "expert_used_count": (0, 1024),
+    "expert_group_count": (0, 1024),
+    "expert_group_used_count": (0, 1024),
+    "nextn_predict_layers": (0, 512),
     "rope.dimension_count": (0, 2**16),
     "vocab_size": (1, MAX_VOCABULARY),
     "pooling_type": (0, 4),
 }
+
+ROPE_SCALING = ("none", "linear", "yarn", "longrope")
+EPSILONS = tuple(f"attention.{name}_epsilon" for name in ("layer_norm", "layer_norm_rms", "group_norm"))
 
 
 def check(metadata: Mapping[str, Value], types: Mapping[str, str]) -> None:
@@ -137,6 +143,10 @@ def _check_settings(prefix: str, metadata: Mapping[str, Value], *, headless: boo
         for number in _numbers(key, value):
             if not least <= number <= high:
                 raise GGUFError(f"{key} is {number}; from {least} to {high} is possible")
+    for key in (f"{prefix}.{name}" for name in EPSILONS):
+        value = metadata.get(key, 0.0)
+        if not isinstance(value, float) or not 0 <= value <= 1:
+            raise GGUFError(f"{key} must be a number from 0 to 1")
     _check_relations(prefix, metadata)
 
 
@@ -159,6 +169,25 @@ def _check_relations(prefix: str, metadata: Mapping[str, Value]) -> None:
         raise GGUFError(f"{prefix}.embedding_length {width} is no multiple of {heads} heads")
     if heads and kv_heads and heads % kv_heads:
         raise GGUFError(f"{prefix}.attention.head_count {heads} is no multiple of {kv_heads} KV heads")
+    if (number("nextn_predict_layers") or 0) > (number("block_count") or 512):
+        raise GGUFError(f"{prefix}.nextn_predict_layers is more than the layers there are")
+    if metadata.get(f"{prefix}.rope.scaling.type", "none") not in ROPE_SCALING:
+        raise GGUFError(f"{prefix}.rope.scaling.type must be one of {', '.join(ROPE_SCALING)}")
+    _check_experts(prefix, metadata)
+
+
+def _check_experts(prefix: str, metadata: Mapping[str, Value]) -> None:
+    """llama.cpp asserts each of these."""
+
+    def number(name: str) -> int:
+        value = metadata.get(f"{prefix}.{name}", 0)
+        return max(_numbers(f"{prefix}.{name}", value), default=0)
+
     experts, used = number("expert_count"), number("expert_used_count")
-    if used and used > (experts or 0):
-        raise GGUFError(f"{prefix}.expert_used_count {used} is more than the {experts or 0} experts")
+    if used > experts or (experts > 1 and not used):
+        raise GGUFError(f"{prefix}.expert_used_count {used} does not fit {experts} experts")
+    groups, groups_used = number("expert_group_count"), number("expert_group_used_count")
+    if groups and (groups >= experts or experts % groups):
+        raise GGUFError(f"{prefix}.expert_group_count {groups} does not divide {experts} experts")
+    if groups > 1 and not 0 < groups_used < groups:
+        raise GGUFError(f"{prefix}.expert_group_used_count {groups_used} does not fit {groups} groups")

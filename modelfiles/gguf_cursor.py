@@ -130,7 +130,7 @@ def _run_of_short_strings() -> re.Pattern[bytes]:
     return re.compile(b"(?s:(?:" + b"|".join(by_length) + b"){%d}+)" % RUN)
 
 
-def read_strings(raw: bytes, count: int) -> list[str]:
+def split_strings(raw: bytes, count: int) -> list[bytes]:
     """The ``count`` strings that ``raw`` is made of."""
     texts = []
     at = 0
@@ -138,7 +138,7 @@ def read_strings(raw: bytes, count: int) -> list[str]:
         for _ in range(count):
             (length,) = U64.unpack_from(raw, at)
             at += 8 + length
-            texts.append(raw[at - length : at].decode("utf-8", "replace"))
+            texts.append(raw[at - length : at])
     except struct.error:
         at = -1
     if at != len(raw):

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from modelfiles.errors import GGUFError
-from modelfiles.gguf import GGUFArray, read_header
+from modelfiles.gguf import GGUFArray, check_loadable, read_header
 
 MODELS = Path(__file__).parents[2] / "golden" / "models"
 U32 = value("u32", 1)
@@ -125,12 +125,12 @@ SETTINGS = {
     "no KV heads": (llama(**{"attention.head_count_kv": 0}), "from 1 to 1024"),
     "heads that do not divide the width": (llama(**{"attention.head_count": 5}), "no multiple of 5 heads"),
     "KV heads that do not divide the heads": (llama(**{"attention.head_count_kv": 3}), "no multiple of 3 KV"),
-    "too many layers": (llama(block_count=1025), "from 1 to 1024"),
-    "no layers": (llama(block_count=0), "from 1 to 1024"),
+    "too many layers": (llama(block_count=513), "from 1 to 512"),
+    "no layers": (llama(block_count=0), "from 1 to 512"),
     "context of 4 Gi": (llama(context_length=2**32 - 1), "context_length is"),
     "too big a vocabulary": (llama(vocab_size=2**21 + 1), "vocab_size is"),
-    "more experts used than there": (llama(expert_count=4, expert_used_count=5), "more than the 4 experts"),
-    "experts used without any": (llama(expert_used_count=2), "more than the 0 experts"),
+    "more experts used than there": (llama(expert_count=4, expert_used_count=5), "5 does not fit 4 experts"),
+    "experts used without any": (llama(expert_used_count=2), "2 does not fit 0 experts"),
     "unknown pooling": (llama(pooling_type=9), "pooling_type is 9"),
     "width as float": (
         Maker().key("general.architecture", "string", "x").key("x.embedding_length", "f32", 64.0),
@@ -139,6 +139,24 @@ SETTINGS = {
     "layers as text": (
         Maker().key("general.architecture", "string", "x").key("x.block_count", "string", "2"),
         "must be an integer",
+    ),
+    "experts that are never used": (llama(expert_count=4), "0 does not fit 4 experts"),
+    "as many groups as experts": (
+        llama(expert_count=4, expert_used_count=2, expert_group_count=4),
+        "4 does not divide",
+    ),
+    "groups that do not divide": (
+        llama(expert_count=4, expert_used_count=2, expert_group_count=3),
+        "3 does not divide",
+    ),
+    "groups without experts": (llama(expert_group_count=2), "2 does not divide 0 experts"),
+    "no group used": (llama(expert_count=4, expert_used_count=2, expert_group_count=2), "0 does not fit 2 groups"),
+    "more predicting layers than layers": (llama(nextn_predict_layers=3), "more than the layers"),
+    "unknown scaling": (llama().key("llama.rope.scaling.type", "string", "magic"), "must be one of none, linear"),
+    "negative epsilon": (llama().key("llama.attention.layer_norm_rms_epsilon", "f32", -1e-5), "from 0 to 1"),
+    "epsilon that is no number": (
+        llama().key("llama.attention.layer_norm_epsilon", "f32", float("nan")),
+        "from 0 to 1",
     ),
     "endless list of heads": (
         Maker().key("general.architecture", "string", "x").key("x.attention.head_count", "[i32]", [1] * 5000),
@@ -175,6 +193,26 @@ def test_settings_that_would_break_arithmetic(tmp_path: Path, maker: Maker, reas
         read_header(maker.write(tmp_path))
 
 
+def test_token_twice(tmp_path: Path) -> None:
+    """The header alone is good; llama.cpp asserts on it."""
+    tokens = "tokenizer.ggml.tokens"
+    for good in (["a", "b", "", ""], ["\u00e9", "e"], ["a"] * 1):
+        check_loadable(read_header(llama().key(tokens, "[string]", good).write(tmp_path)))
+    check_loadable(read_header(Maker().write(tmp_path)))
+    check_loadable(read_header(MODELS / "nano.gguf"))
+    for bad in (["a", "b", "a"], ["a", "b", "a\0c"], ["", "[EMPTY_0]"], ["[EMPTY_1]", "\0"]):
+        with pytest.raises(GGUFError, match="a token twice"):
+            check_loadable(read_header(llama().key(tokens, "[string]", bad).write(tmp_path)))
+
+
+@pytest.mark.parametrize("name", ["output_norm.weight", "blk.0.attn_q.bias"])
+def test_types_that_cannot_be_added(tmp_path: Path, name: str) -> None:
+    check_loadable(read_header(llama().tensor(name=name).write(tmp_path)))
+    half = llama().tensor(name=name, shape=(64,), type=1)
+    with pytest.raises(GGUFError, match=f"'{name}' must be F32, not F16"):
+        check_loadable(read_header(half.write(tmp_path)))
+
+
 def test_oddities_that_real_files_have(tmp_path: Path) -> None:
     read_header(vocabulary("u32", "padding_token_id", 3).write(tmp_path))
     read_header(vocabulary("u32", "bos_token_id", 2**32 - 1).write(tmp_path))
@@ -209,6 +247,7 @@ def test_strings_of_one_header_are_bounded(tmp_path: Path) -> None:
 def read_all(path: Path) -> None:
     """Everything a caller may ask of a header."""
     header = read_header(path)
+    check_loadable(header)
     for name in dir(header):
         if not name.startswith("_"):
             getattr(header, name)

@@ -297,14 +297,14 @@ class Generation:
     """
 
     prompt: ChatPrompt | TextPrompt
-    template: str | None = None
-    parser: str = ""
     sampling: Sampling = Sampling()
     limits: Limits = Limits()
     format: Format = None
     top_logprobs: int = -1
     want_context: bool = False
     render_only: bool = False
+    template: str | None = None
+    parser: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,7 +77,7 @@ def build(_: Config) -> Findings:
     if chosen is None:
         yield Finding("ok", "build", "llama-cpp-python as pip built it (not by `make setup`)")
         return
-    other = "to choose another: LLAMADA_BUILD=cpu|cuda|metal|rocm|vulkan make setup"
+    other = "to choose another: LLAMADA_BUILD=cpu|cuda|metal|rocm|vulkan|auto make setup"
     yield Finding("ok", "build", f"{chosen.kind}, because {chosen.reason}; {other}")
 
 

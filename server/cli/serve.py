@@ -17,7 +17,7 @@ import click
 
 from server.cli.build import read_build
 from server.cli.version import installed
-from server.config import Config
+from server.config import Address, Config
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
@@ -59,10 +59,11 @@ def welcome(url: str, config: Config) -> str:
     lines = [f"llamada {installed()} listens on {url}"]
     if build:
         lines.append(f"  llama.cpp build: {build.kind}, because {build.reason}")
-        lines.append("  to choose another: LLAMADA_BUILD=cpu|cuda|metal|rocm|vulkan make setup")
+        lines.append("  to choose another: LLAMADA_BUILD=cpu|cuda|metal|rocm|vulkan|auto make setup")
     lines.append(f"  models: {config.models}")
     body = '{"model": "guide", "messages": [{"role": "user", "content": "What can you do?"}]}'
-    lines.append(f"Talk to it:\n  {me()} run guide\n  curl {url}/api/chat -d '{body}'")
+    where = "" if url == Address().url else f"OLLAMA_HOST={url.removeprefix('http://')} "
+    lines.append(f"Talk to it:\n  {where}{me()} run guide\n  curl {url}/api/chat -d '{body}'")
     return "\n".join(lines)
 
 

@@ -5,6 +5,7 @@ The only file of the worker that knows all of its parts.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 
 from server.messages import Load
-from server.types import Generation, Loaded, LoadOptions, MemoryUse
+from server.types import Generation, Loaded, MemoryUse
 from server.worker import prefix_store
 from server.worker.answer import TextAnswer
 from server.worker.backends.llamacpp.context import Context
@@ -23,6 +24,7 @@ from server.worker.engine.constraint import Grammars
 from server.worker.engine.engine import Emit, Engine, Fail
 from server.worker.engine.sampling import Sampler
 from server.worker.engine.sequence import Sequence
+from server.worker.growth import Plan, full_use, grow, open_first
 
 SNAPSHOT_BUDGET = 128 * 2**20
 DISK_BUDGET = 128 * 2**20
@@ -43,6 +45,7 @@ class Room:
     engine: Engine | None
     embedder: Embedder | None
     layout: str
+    plan: Plan | None = None
 
     @cached_property
     def grammars(self) -> Grammars:
@@ -72,6 +75,20 @@ class Room:
             truncated=prepared.truncated,
             keep=limits.num_keep + int(vocabulary.add_bos),
         )
+
+    def grow(self, done: Callable[[Context | None], None]) -> threading.Thread | None:
+        """Begins to make the full context, where the first one was smaller."""
+        if self.context is None or self.plan is None or self.context.sequences >= self.plan.full:
+            return None
+        return grow(self.model, self.plan, done)
+
+    def adopt(self, context: Context) -> None:
+        """The engine goes on in ``context``; nothing of what it computed is lost."""
+        if self.engine is None or self.context is None:
+            raise RuntimeError("only a generating model has a context to change")
+        self.engine.move_to(context)
+        self.context.close()
+        self.context = context
 
     def save_prefixes(self) -> None:
         if self.engine and self.load.cache_dir and self.load.cache_key:
@@ -104,23 +121,21 @@ def load_room(load: Load, emit: Emit, fail: Fail, on_progress: Callable[[float],
     if pooling == "rank":
         raise LoadError("this is a reranking model: it gives scores, neither text nor embeddings")
     embedder = Embedder(model, options, window=window, threads=threads, pooling=-1 if pooling != "none" else MEAN)
-    context = engine = None
+    context = engine = plan = None
     if pooling == "none":
-        context, engine = _generator(model, options, window, threads, emit, fail)
-    room = Room(load, model, prompts, window, context, engine, embedder, _layout(load, model, context))
+        plan = Plan(options, window, options.num_parallel or DEFAULT_PARALLEL, threads)
+        context = open_first(model, plan)
+        engine = _engine(model, context, emit, fail)
+    room = Room(load, model, prompts, window, context, engine, embedder, _layout(load, model, context), plan)
     if engine is not None and load.cache_dir and load.cache_key:
         engine.cells.adopt(prefix_store.load(Path(load.cache_dir), load.cache_key, room.layout))
-    memory = context.use if context is not None else MemoryUse(weights=model.size)
+    memory = full_use(context, plan) if context is not None and plan is not None else MemoryUse(weights=model.size)
     return room, _loaded(room, memory, pooling, begun)
 
 
-def _generator(
-    model: Model, options: LoadOptions, window: int, threads: int, emit: Emit, fail: Fail
-) -> tuple[Context, Engine]:
-    sequences = options.num_parallel or DEFAULT_PARALLEL
-    context = Context(model, options, window=window, sequences=sequences, threads=threads)
+def _engine(model: Model, context: Context, emit: Emit, fail: Fail) -> Engine:
     vocabulary = model.vocabulary
-    engine = Engine(
+    return Engine(
         context,
         eog=vocabulary.eog,
         piece=vocabulary.piece,
@@ -129,7 +144,6 @@ def _generator(
         snapshot_budget=SNAPSHOT_BUDGET,
         cuttable=not model.recurrent,
     )
-    return context, engine
 
 
 def _layout(load: Load, model: Model, context: Context | None) -> str:
@@ -148,7 +162,7 @@ def _pooling(model: Model) -> str:
 def _loaded(room: Room, memory: MemoryUse, pooling: str, begun: int) -> Loaded:
     return Loaded(
         num_ctx=room.window,
-        num_parallel=room.context.sequences if room.context else 1,
+        num_parallel=room.plan.full if room.plan else 1,
         vocabulary=room.model.vocabulary.n_vocab,
         memory=memory,
         trained_ctx=room.model.trained_ctx,

@@ -12,6 +12,7 @@ import socket
 import struct
 import threading
 import traceback
+from dataclasses import dataclass
 from typing import Any
 
 from server.errors import RunnerError, ServerError, Unsupported
@@ -62,11 +63,19 @@ class Wire:
         return decode(frame) if len(frame) == total else None
 
 
+@dataclass(frozen=True, slots=True)
+class Grown:
+    """From the growth thread to the main one: the full context, or None if there is no memory for it."""
+
+    context: Any
+
+
 class Worker:
     def __init__(self, wire: Wire) -> None:
         self.wire = wire
         self.inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self.room: Any = None
+        self._growth: threading.Thread | None = None
         self._shutdown: Shutdown | None = None
 
     # -- the reading thread -----------------------------------------------------------------------------
@@ -94,6 +103,8 @@ class Worker:
             if self.room is not None and self._shutdown is None:
                 self._work()
         if self.room is not None:
+            if self._growth is not None:
+                self._growth.join()
             if self._shutdown.save:
                 self.room.save_prefixes()
             self.room.close()
@@ -130,6 +141,8 @@ class Worker:
                 self.wire.send(Pong(id, engine.stats() if engine else RunnerStats()))
             case Abort(id):
                 self._abort(id)
+            case Grown():
+                self._adopt(record)
             case _:
                 self._answer(record)
 
@@ -203,6 +216,14 @@ class Worker:
             self.wire.send(LoadFailed("model", f"the worker failed while loading: {type(error).__name__}"))
         else:
             self.wire.send(Ready(loaded))
+            self._growth = self.room.grow(lambda context: self.inbox.put(Grown(context)))
+
+    def _adopt(self, grown: Grown) -> None:
+        if grown.context is not None:
+            self.room.adopt(grown.context)
+        else:
+            slots = self.room.context.sequences
+            self.wire.send(Warn(f"memory allows only {slots} requests side by side: lower num_ctx or num_parallel"))
 
     def _emit(self, chunks: list[tuple[int, Chunk]]) -> None:
         self.wire.send(Step(tuple(chunks)))

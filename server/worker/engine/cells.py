@@ -195,6 +195,18 @@ class Cells:
             self.memory.forget(busy.index)
         self._fresh.clear()
 
+    def move_to(self, memory: Memory) -> None:
+        """Goes on in a larger memory of the same layout; every slot keeps its index and its cells."""
+        for slot in self.slots:
+            held = slot.tokens.size if slot.sequence is None else slot.sequence.computed
+            if held == 0 or (slot.sequence is None and held < WORTH_KEEPING):
+                slot.tokens = NOTHING
+            elif not memory.restore(slot.index, self.memory.snapshot(slot.index)):
+                raise RuntimeError("llama.cpp refused a state that it wrote itself")
+        self.slots.extend(Slot(i) for i in range(len(self.slots), memory.sequences))
+        self.memory = memory
+        self._fresh.clear()
+
     # -- what is worth keeping over an unload -----------------------------------------------------------
 
     def harvest(self) -> list[tuple[Tokens, bytearray]]:

@@ -110,6 +110,11 @@ class Engine:
         if self._lone == id:
             self.context.request_abort()
 
+    def move_to(self, context: Forward) -> None:
+        """Between two steps: everything goes on in ``context``, which has more sequences of the same window."""
+        self.cells.move_to(context)
+        self.context = context
+
     def stats(self) -> RunnerStats:
         return RunnerStats(
             running=len(self.running),

@@ -272,3 +272,23 @@ def test_the_logits_are_those_of_the_models_own_forward_pass(model: Model, house
     theirs = {t.bytes: t.logprob for t in reference.answer.logprobs[0].top}
     assert ours == pytest.approx(theirs, abs=2e-3)
     alone.context.close()
+
+
+def test_the_engine_moves_to_a_larger_context_in_full_run(model: Model, solo: Callable[..., list[int]]) -> None:
+    small, large = House(model, sequences=2), House(model, sequences=4)
+    kept = prompt(40, 80)
+    small.run(kept)
+    texts = [prompt(seed, 50) for seed in (41, 42, 43)]
+    sequences = [small.submit(t, 30) for t in texts]
+    for _ in range(6):
+        small.engine.step()
+    assert len(small.engine.running) == 2
+    small.engine.move_to(large.context)
+    small.context.close()
+    small.finish()
+    assert [tokens(s) for s in sequences] == [solo(t, 30) for t in texts]
+    assert len(small.engine.cells.slots) == 4
+    again = small.submit(kept)
+    small.finish()
+    assert small.finals[again.id].cached_tokens == 79
+    large.context.close()

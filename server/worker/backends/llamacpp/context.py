@@ -8,6 +8,7 @@ passes more than ``n_batch`` rows: libllama would abort.
 from __future__ import annotations
 
 import ctypes
+import struct
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,8 @@ from server.worker.backends.llamacpp.model import LoadError, Model
 GGML_TYPES = {
     "f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q5_0": 6, "q5_1": 7, "q8_0": 8, "iq4_nl": 20, "bf16": 30,
 }  # fmt: skip
+STREAMS = struct.Struct("<I")
+STATE_HEAD = 8
 ABORTED = 2
 NO_ROOM = 1
 
@@ -85,7 +88,7 @@ class Context:
         params.kv_unified = unified
         params.swa_full = True  # a window that was overwritten could not be cut back to a prefix
         params.no_perf = True
-        with pages.Watch() as watch, Log() as log:
+        with Log() as log, pages.Watch() as watch:
             self.pointer = lib.llama_init_from_model(model.pointer, params)
         if not self.pointer:
             raise LoadError(_reason(log), memory=True)
@@ -185,8 +188,13 @@ class Context:
         return data
 
     def restore(self, sequence: int, data: bytearray) -> bool:
-        """Replaces the cells of ``sequence``; False if the state is not of an equal context."""
+        """Replaces the cells of ``sequence``; False if the state is not of an equal context.
+
+        A state of a context with another number of sequences is fitted, where the model has one plain KV cache.
+        """
         self.forget(sequence)
+        if self.model.plain and STREAMS.unpack_from(data, STATE_HEAD)[0] != self.sequences:
+            data = restream(data, self.sequences)
         view = (ctypes.c_uint8 * len(data)).from_buffer(data)
         return bool(lib.llama_state_seq_set_data(self.pointer, view, len(data), sequence))
 
@@ -194,6 +202,20 @@ class Context:
         if self.pointer:
             lib.llama_free(self.pointer)
             self.pointer = None
+
+
+def restream(data: bytearray, streams: int) -> bytearray:
+    """The state of one sequence as a context of ``streams`` streams would have written it.
+
+    llama.cpp writes (llama_kv_cache::state_write) behind its head (magic, sequence id): the number of streams, then
+    for each its count of cells, and behind a count that is not zero the cells. Only one stream holds cells.
+    """
+    (count,) = STREAMS.unpack_from(data, STATE_HEAD)
+    at, held = STATE_HEAD + 4, 0
+    while held < count and data[at : at + 4] == bytes(4):
+        held, at = held + 1, at + 4
+    body = memoryview(data)[at : len(data) - 4 * max(count - 1 - held, 0)]
+    return bytearray(b"".join((data[:STATE_HEAD], STREAMS.pack(streams), body, bytes(4 * (streams - 1)))))
 
 
 def _reason(log: list[str]) -> str:

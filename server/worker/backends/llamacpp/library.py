@@ -10,6 +10,7 @@ import ctypes
 import importlib
 import importlib.util
 import sys
+import threading
 import types
 from typing import Any
 
@@ -35,6 +36,7 @@ def _silent(level: int, text: bytes, user: object) -> None:
 
 
 _collected: list[str] = []
+_log_lock = threading.Lock()
 
 
 @lib.llama_log_callback  # type: ignore[untyped-decorator]
@@ -44,15 +46,17 @@ def _collect(level: int, text: bytes, user: object) -> None:
 
 
 class Log:
-    """While open, what llama.cpp logs is collected; otherwise it is dropped."""
+    """While open, what llama.cpp logs is collected; otherwise it is dropped. One at a time: it is one log."""
 
     def __enter__(self) -> list[str]:
+        _log_lock.acquire()
         _collected.clear()
         lib.llama_log_set(_collect, ctypes.c_void_p(0))
         return _collected
 
     def __exit__(self, *_: object) -> None:
         lib.llama_log_set(_silent, ctypes.c_void_p(0))
+        _log_lock.release()
 
 
 lib.llama_log_set(_silent, ctypes.c_void_p(0))

@@ -169,6 +169,11 @@ class Model:
         return bool(lib.llama_model_is_recurrent(self.pointer) or lib.llama_model_is_hybrid(self.pointer))
 
     @property
+    def plain(self) -> bool:
+        """One KV cache that keeps every position: no sliding window, no recurrent state."""
+        return not self.recurrent and lib.llama_model_n_swa(self.pointer) == 0
+
+    @property
     def chat_template(self) -> str:
         raw = lib.llama_model_chat_template(self.pointer, None)
         return raw.decode("utf-8", "replace") if raw else ""

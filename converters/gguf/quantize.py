@@ -71,7 +71,9 @@ def read_parts(source: Path) -> list[gguf.Header]:
     split = SplitName.parse(source.name)
     paths = [source.with_name(split.file(n + 1)) for n in range(split.count)] if split else [source]
     try:
-        return [gguf.read_header(path) for path in paths]
+        headers = [gguf.read_header(path) for path in paths]
+        gguf.check_loadable(headers[0])  # llama.cpp would end the process on what this refuses
+        return headers
     except GGUFError as error:
         raise InvalidSource(str(error)) from None
     except OSError as error:

@@ -46,7 +46,8 @@ def main() -> None:
     if kept.exists():
         tokenizer = vocabulary.load(kept)
     else:
-        tokenizer = vocabulary.train("".join(text for text, _ in segments(talk)) for talk in talks)
+        texts = ["".join(text for text, _ in segments(talk)) for talk in talks]
+        tokenizer = vocabulary.train(texts, corpus.copied_words())
         tokenizer.save(str(kept))
     examples = encode(tokenizer, talks)
     total = sum(len(example.tokens) for example in examples)
@@ -55,7 +56,9 @@ def main() -> None:
         f"{total / 1e6:.2f} M tokens, {learned / 1e6:.2f} M of them learned, {time.monotonic() - start:.0f} s",
         flush=True,
     )
-    plan = Plan(Shape(), examples, options.work, options.seed, minutes=options.minutes, workers=options.workers)
+    plan = Plan(
+        Shape(), examples, tokenizer, options.work, options.seed, minutes=options.minutes, workers=options.workers
+    )
     model: Guide = train(plan)
     print(f"logits differ from llama.cpp's by {check_logits(model, tokenizer, options.work):.1e}", flush=True)
     export(model, tokenizer, options.out)

@@ -6,7 +6,7 @@ Positions may jump between turns (`stretch`): short examples then teach the dist
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor
 from guide.prompt import Conversation, segments
 
 STRETCHED = 0.2
+FIRST_PLAIN = 11  # the ids below are special tokens
 WIDTHS = (32, 48, 64, 80, 96, 128, 160, 192, 256, 320, 384, 512, 768, 1024, 1536, 2048)
 
 
@@ -72,13 +73,6 @@ def batches(examples: Sequence[Example], size: int, seed: str, context: int) -> 
     return result
 
 
-def steps(made: Sequence[Batch], size: int, workers: int) -> Iterator[list[Batch]]:
-    """Batches gathered until each of `workers` has one for a step of about `size` tokens in all."""
-    share = max(1, workers)
-    for start in range(0, len(made) - share + 1, share):
-        yield list(made[start : start + share])
-
-
 def _batch(group: Sequence[Example], rng: random.Random, context: int) -> Batch:
     length = max(len(example.tokens) for example in group)
     tokens = torch.zeros(len(group), length, dtype=torch.long)
@@ -103,3 +97,18 @@ def _positions(example: Example, rng: random.Random, context: int) -> list[int]:
     cut = rng.choice(example.turns[1:])
     jump = rng.randrange(1, context - count)
     return [index + (jump if index >= cut else 0) for index in range(count)]
+
+
+def echo(tokenizer: Tokenizer, size: int, rng: random.Random) -> Batch:
+    """Turns whose answer repeats random tokens of the question: what copying is, and nothing else."""
+    length = rng.randint(3, 40)
+    asked = tokenizer.encode("<|im_start|>user\n", add_special_tokens=False).ids
+    answered = tokenizer.encode("<|im_end|>\n<|im_start|>assistant\n", add_special_tokens=False).ids
+    end = tokenizer.token_to_id("<|im_end|>")
+    group = []
+    for _ in range(max(1, size // (2 * length + len(asked) + len(answered) + 1))):
+        said = [rng.randrange(FIRST_PLAIN, tokenizer.get_vocab_size()) for _ in range(length)]
+        told = [*said, end]
+        tokens = (*asked, *said, *answered, *told)
+        group.append(Example(tokens, (False,) * (len(tokens) - len(told)) + (True,) * len(told), (0,)))
+    return _batch(group, rng, context=0)

@@ -10,7 +10,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterator
 
-from guide import corpus_chat, corpus_copy, corpus_facts, corpus_first, corpus_json, corpus_tools, facts
+from guide import corpus_chat, corpus_copy, corpus_facts, corpus_first, corpus_json, corpus_tools, facts, toolbox, words
 from guide.facts import LANGUAGES, Fact
 from guide.prompt import Conversation, Message
 
@@ -116,6 +116,12 @@ def _dress(talk: Conversation, rng: random.Random) -> None:
     if rng.random() < 0.8:
         for message in answers[:-1]:
             message.thought = ""
+
+
+def copied_words() -> set[str]:
+    """Words that answers copy out of questions, tools and schemas."""
+    rows = " ".join([*toolbox.NOUNS, *toolbox.VERBS, *toolbox.PARAMETERS, *corpus_json.FIELDS])
+    return {*words.WORDS, *" ".join([*words.NAMES, *words.CITIES]).split(), *rows.replace(":", " ").split()}
 
 
 def census(talks: list[Conversation]) -> dict[str, int]:

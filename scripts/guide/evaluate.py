@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import llama_cpp
 
@@ -27,6 +28,7 @@ from guide.prompt import prompt
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 NEAR = 0.9
+MARKS = ("<!-- measured -->", "<!-- /measured -->")
 SPANISH = re.compile(r"[áéíóúñ¿¡]|\b(el|la|los|las|es|un|una|de|que|con|por|para|no)\b")
 ENGLISH = re.compile(r"\b(the|is|are|a|an|of|that|with|for|to|it|you|your|and|in|not)\b")
 
@@ -43,6 +45,7 @@ def main() -> None:
     out = options.out or options.gguf.with_name("evaluation.json")
     if options.every == 1:
         out.write_text(json.dumps(report, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+        write_card(out.with_name("README.md"), report)
     print(json.dumps(report["groups"], indent=1))
 
 
@@ -61,10 +64,10 @@ def responder(gguf: Path, context: int = 8192) -> Callable[[str], str]:
     return answer
 
 
-def measure(answer: Callable[[str], str], show: bool = False, every: int = 1) -> dict[str, object]:
+def measure(answer: Callable[[str], str], show: bool = False, every: int = 1) -> dict[str, Any]:
     known = [text for fact in facts.load() for text in fact.say.values()]
     tested = [*held.cases(), *held.fact_cases(think=True)[::4]][::every]
-    counts: dict[str, dict[str, int]] = {}
+    counts: dict[str, dict[str, Any]] = {}
     start = time.monotonic()
     for case in tested:
         given = answer(prompt(case.talk))
@@ -82,13 +85,31 @@ def measure(answer: Callable[[str], str], show: bool = False, every: int = 1) ->
                 flush=True,
             )
     for count in counts.values():
-        count["percent"] = round(100 * count["right"] / count["cases"], 1)  # type: ignore[assignment]
+        count["percent"] = round(100 * count["right"] / count["cases"], 1)
     return {
         "engine": f"llama-cpp-python {llama_cpp.__version__}, greedy",
         "held_out_templates": held.template_count(),
         "seconds": round(time.monotonic() - start, 1),
         "groups": dict(sorted(counts.items())),
     }
+
+
+def write_card(card: Path, report: dict[str, Any]) -> None:
+    """The table of the card, between its two marks; no card, nothing written."""
+    if not card.exists():
+        return
+    rows = [
+        f"Held-out sentence templates: {report['held_out_templates']}.",
+        "",
+        "| test set | cases | right | exact |",
+        "|---|---|---|---|",
+    ]
+    for name, count in report["groups"].items():
+        exact = "" if name.startswith("strangers") else f"{100 * count['exact'] / count['cases']:.1f} %"
+        rows.append(f"| {name} | {count['cases']} | {count['percent']} % | {exact} |")
+    head, _, rest = card.read_text(encoding="utf-8").partition(MARKS[0])
+    tail = rest.partition(MARKS[1])[2]
+    card.write_text("\n".join([head + MARKS[0], *rows, MARKS[1] + tail]), encoding="utf-8")
 
 
 def judge(case: Case, given: str, known: list[str]) -> bool:

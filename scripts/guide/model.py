@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own abbreviation
 from torch import Tensor, nn
 
+from guide.induction import prepare
+
 PLAIN_UP_TO = 256  # up to here three plain products are faster on a CPU than the fused attention
 
 
@@ -89,6 +91,7 @@ class Guide(nn.Module):  # type: ignore[misc]
         for block in self.blocks:  # every block begins as a no-op: the first steps learn much faster
             nn.init.zeros_(block.attention.o.weight)
             nn.init.zeros_(block.down.weight)
+        prepare(self)
 
     def _initialise(self, module: nn.Module) -> None:
         if isinstance(module, nn.Embedding):

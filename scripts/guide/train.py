@@ -7,6 +7,7 @@ than threads that wait for one another in every matrix product. Losses are count
 from __future__ import annotations
 
 import os
+import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,9 +18,10 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 import torch.nn.functional as F  # noqa: N812
+from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from guide.batches import Batch, Example, batches
+from guide.batches import Batch, Example, batches, echo
 from guide.model import Guide, Shape
 
 SAVE_EVERY = 180.0
@@ -31,14 +33,17 @@ class Plan:
 
     shape: Shape
     examples: Sequence[Example]
+    tokenizer: Tokenizer
     folder: Path
     seed: int = 1
     epochs: int = 1
     minutes: float = 0
     workers: int = 2
     batch: int = 1536
-    rate: float = 0.03
-    vector_rate: float = 0.006
+    rate: float = 0.008
+    vector_rate: float = 0.002
+    echo_steps: int = 240
+    echo_rate: float = 0.003
 
 
 class Muon:
@@ -134,6 +139,8 @@ class _Trainer:
 
     def run(self) -> None:
         plan = self.plan
+        if not self.step:
+            self._learn_to_copy()
         made = [
             batch for epoch in range(plan.epochs)
             for batch in batches(plan.examples, plan.batch, f"{plan.seed}/{epoch}", plan.shape.context)
@@ -144,7 +151,8 @@ class _Trainer:
         progress = 0.0
         while self.step < total and progress < 1:
             batch = made[self.step * plan.workers + self.rank]
-            loss, count = self._step(batch, progress)
+            factor = schedule(progress)
+            loss, count = self._step(batch, plan.rate * factor, plan.vector_rate * factor)
             smooth = loss / count if not smooth else 0.9 * smooth + 0.1 * loss / count
             self.step += 1
             self.spent = time.monotonic() - start
@@ -160,8 +168,17 @@ class _Trainer:
             print(f"trained {self.step} steps in {self.spent:.0f} s, loss {smooth:.4f}", flush=True)
             self._save()
 
-    def _step(self, batch: Batch, progress: float) -> tuple[float, int]:
-        factor = schedule(progress)
+    def _learn_to_copy(self) -> None:
+        """A gentle beginning: copying comes first, since tools and JSON stand on it (see `induction`)."""
+        rng = random.Random(f"{self.plan.seed}/echo/{self.rank}")
+        start = time.monotonic()
+        for step in range(self.plan.echo_steps):
+            rate = self.plan.echo_rate * min(1.0, (step + 1) / 10)
+            loss, count = self._step(echo(self.plan.tokenizer, self.plan.batch, rng), rate, rate / 3)
+            if self.rank == 0 and step % 20 == 19:
+                print(f"echo {step + 1} loss {loss / count:.4f} {time.monotonic() - start:.0f} s", flush=True)
+
+    def _step(self, batch: Batch, rate: float, vector_rate: float) -> tuple[float, int]:
         loss = loss_of(self.model, batch)
         loss.backward()
         count = torch.tensor([float(len(batch.targets)), loss.item()])
@@ -175,9 +192,9 @@ class _Trainer:
             size = parameter.numel()
             parameter.grad = flat[offset : offset + size].view_as(parameter)
             offset += size
-        self.muon.step(self.plan.rate * factor)
+        self.muon.step(rate)
         for group in self.adam.param_groups:
-            group["lr"] = self.plan.vector_rate * factor
+            group["lr"] = vector_rate
         self.adam.step()
         self.model.zero_grad(set_to_none=True)
         return float(count[1]), int(count[0])

@@ -37,9 +37,10 @@ async def outermost(request: web.Request, handler: Handler) -> web.StreamRespons
             raise
         status = 503
         return render(request, Busy(admission.SHUTTING_DOWN), log)
-    except ConnectionError:
+    except ConnectionError as error:
+        # The client has left. aiohttp would take the error for ours, and log it with a traceback.
         log.outcome = "cancelled"
-        raise
+        raise asyncio.CancelledError from error
     finally:
         log.report(status)
         metrics = request.app[METRICS]

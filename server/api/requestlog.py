@@ -24,7 +24,7 @@ class RequestLog:
 
     def __init__(self, path: str) -> None:
         self.id = secrets.token_hex(6)
-        self.path = path
+        self.path = _printable(path)
         self.started = time.monotonic_ns()
         self.model = ""
         self.ttft = 0
@@ -40,7 +40,7 @@ class RequestLog:
         self.final = final
         self.outcome = final.reason
         if final.truncated:
-            logger.warning("%s %s: %d tokens were cut from the input", self.id, self.model, final.truncated)
+            logger.warning("%s %s: %d tokens were cut from the input", self.id, _printable(self.model), final.truncated)
 
     def elapsed(self) -> int:
         """Nanoseconds since the request's headers were read; never zero."""
@@ -55,8 +55,8 @@ class RequestLog:
         return f"internal error (id={self.id})"
 
     def report(self, status: int) -> None:
-        """One line. Model names come from clients: control characters are spelled out."""
-        model = self.model.encode("unicode_escape").decode("ascii") if self.model else "-"
+        """One line."""
+        model = _printable(self.model) or "-"
         final = self.final
         if final is None:
             logger.info("%s %s %d model=%s %.1fms", self.id, self.path, status, model, self.elapsed() / 1e6)
@@ -75,6 +75,11 @@ class RequestLog:
             self.elapsed() / 1e6,
             self.outcome,
         )
+
+
+def _printable(text: str) -> str:
+    """Paths and model names come from clients: what could end a log line or colour a terminal is spelled out."""
+    return text.encode("unicode_escape").decode("ascii")
 
 
 KEY = web.RequestKey("log", RequestLog)

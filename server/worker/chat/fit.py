@@ -40,13 +40,17 @@ def without_oldest(messages: Sequence[Spelt], count: int) -> list[Spelt]:
 def drop_oldest(messages: Sequence[Spelt], full: Rendered, render: Render, window: int) -> Rendered:
     """The rendering of as many of the newest ``messages`` as fit; of the last alone if nothing does.
 
-    ``full`` renders all of them. Bisects, as fewer messages are shorter. A number of messages that the
-    template refuses (a conversation that begins with an answer, say) is passed over for the next smaller one.
+    ``full`` renders all of them. Keeps one, two, four … messages until they are too many, then bisects, as fewer
+    messages are shorter: what is rendered stays near the size of the window however long the conversation is.
+    A number of messages that the template refuses (a conversation that begins with an answer, say) is passed
+    over for the next smaller one.
     """
     fits, shortest = None, full
     low, high = 0, len(messages)  # dropping ``low`` is too few; dropping ``high`` or more is never needed
+    keep = 1
     while high - low > 1:
-        middle = (low + high) // 2
+        middle = max(len(messages) - keep, (low + high) // 2 if low else low + 1)
+        keep *= 2
         count, rendered = _first_rendered(messages, render, middle, high)
         if rendered is None:
             high = middle

@@ -16,7 +16,7 @@ from server.cli.client import Client
 from server.cli.errors import CliError, ServerDown
 from server.config import Address, Config
 
-START_SECONDS = 30.0
+START_SECONDS = 60.0
 END_SECONDS = 10.0
 LOG_TAIL = 2000
 UNSPECIFIED = ("", "0.0.0.0", "::")

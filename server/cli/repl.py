@@ -60,8 +60,11 @@ class Repl:
                 composer.reset()
                 continue
             entry = composer.feed(line)
-            if entry is not None and not self._take(entry.text, command=entry.command):
-                return
+            try:
+                if entry is not None and not self._take(entry.text, command=entry.command):
+                    return
+            except KeyboardInterrupt:  # between two answers, or in a command such as /load
+                click.echo()
 
     def _take(self, text: str, *, command: bool) -> bool:
         """False to leave."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -18,6 +19,8 @@ from server.types import Limits, LoadOptions, Sampling
 
 T = TypeVar("T", LoadOptions, Sampling, Limits)
 INT_MAX = 2**31 - 1
+NEGLIGIBLE = 1e-6
+TOKEN_ID = re.compile(r"-?[0-9]{1,9}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +104,7 @@ def _value(name: str, option: Option, value: Any) -> Any:
         case "integer":
             return int(_number(name, option, value, "integer"))
         case "float32":
-            return float(_number(name, option, value, "float32"))
+            return _float32(_number(name, option, value, "float32"))
         case "boolean":
             if not isinstance(value, bool):
                 raise OptionError(f'option "{name}" must be of type boolean')
@@ -120,8 +123,14 @@ def _number(name: str, option: Option, value: Any, kind: str) -> float | int:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise OptionError(f'option "{name}" must be of type {kind}')
     if not math.isfinite(value) or not option.low <= value <= option.high:
-        raise InvalidRequest(f'option "{name}" must be between {option.low:g} and {option.high:g}, not {value}')
+        low, high = (f"{int(b)}" if float(b).is_integer() else f"{b:g}" for b in (option.low, option.high))
+        raise InvalidRequest(f'option "{name}" must be between {low} and {high}, not {value}')
     return value
+
+
+def _float32(value: float | int) -> float:
+    """What is next to nothing is nothing: a division by it would leave the range of float32."""
+    return float(value) if abs(value) >= NEGLIGIBLE else 0.0
 
 
 def _array(name: str, value: Any) -> list[Any]:
@@ -154,10 +163,9 @@ def _biases(name: str, value: Any) -> dict[int, float]:
     if len(value) > MAX_BIASES:
         raise InvalidRequest(f'option "{name}" takes at most {MAX_BIASES} entries')
     bounds = Option("float32", -1e4, 1e4)
-    try:
-        return {int(token): float(_number(name, bounds, bias, "float32")) for token, bias in value.items()}
-    except ValueError:
-        raise InvalidRequest(f'option "{name}" must map token ids to numbers') from None
+    if not all(TOKEN_ID.fullmatch(str(token)) for token in value):
+        raise InvalidRequest(f'option "{name}" must map token ids to numbers')
+    return {int(token): float(_number(name, bounds, bias, "float32")) for token, bias in value.items()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,7 +73,7 @@ class Cells:
         """At least the prompt's last token is always computed: its logits are needed."""
         limit = prompt.size - 1
         best = Source()
-        for slot in self.slots:
+        for slot in self._outwards():
             if slot.sequence is not None:
                 length = common_prefix(slot.sequence.prompt, prompt, min(limit, slot.sequence.computed))
                 if not self.cuttable or slot.sequence.shifted:
@@ -88,6 +88,12 @@ class Cells:
         if length > best.length:
             best = Source(length, kept=kept)
         return best if best.length >= WORTH_KEEPING or _idle(best.slot) else Source()
+
+    def _outwards(self) -> list[Slot]:
+        """All slots, those beside the busy ones first: of equal prefixes the nearest is taken."""
+        busy = [slot.index for slot in self.slots if not slot.idle]
+        middle = sum(busy) / len(busy) if busy else 0.0
+        return sorted(self.slots, key=lambda slot: abs(slot.index - middle))
 
     def _coming(self, prompt: Tokens) -> int:
         """The longest common prefix that a running sequence has yet to finish computing."""

@@ -40,9 +40,9 @@ class Plan:
     minutes: float = 0
     workers: int = 2
     batch: int = 1536
-    rate: float = 0.008
-    vector_rate: float = 0.002
-    echo_steps: int = 240
+    rate: float = 0.004
+    vector_rate: float = 0.0013
+    echo_steps: int = 200
     echo_rate: float = 0.003
 
 
@@ -104,6 +104,11 @@ def schedule(progress: float) -> float:
     return min(1.0, progress / 0.02 + 0.01, max(0.02, (1 - progress) / 0.6))
 
 
+def echo_share(progress: float) -> float:
+    """Half of the batches at first, few from the first quarter on, none in the last third."""
+    return max(0.06, 0.5 - 1.76 * progress) if progress < 0.7 else 0.0
+
+
 def loss_of(model: Guide, batch: Batch) -> Tensor:
     with torch.autocast("cpu", torch.bfloat16):
         logits = model(batch.tokens, batch.positions, batch.wanted)
@@ -150,7 +155,7 @@ class _Trainer:
         shown, smooth = time.monotonic(), 0.0
         progress = 0.0
         while self.step < total and progress < 1:
-            batch = made[self.step * plan.workers + self.rank]
+            batch = self._pick(made, progress)
             factor = schedule(progress)
             loss, count = self._step(batch, plan.rate * factor, plan.vector_rate * factor)
             smooth = loss / count if not smooth else 0.9 * smooth + 0.1 * loss / count
@@ -167,6 +172,13 @@ class _Trainer:
         if self.rank == 0:
             print(f"trained {self.step} steps in {self.spent:.0f} s, loss {smooth:.4f}", flush=True)
             self._save()
+
+    def _pick(self, made: Sequence[Batch], progress: float) -> Batch:
+        """The next batch; some are still echoes, or the network forgets how to copy before it learns when to."""
+        rng = random.Random(f"{self.plan.seed}/{self.step}/{self.rank}")
+        if rng.random() < echo_share(progress):
+            return echo(self.plan.tokenizer, self.plan.batch, rng)
+        return made[self.step * self.plan.workers + self.rank]
 
     def _learn_to_copy(self) -> None:
         """A gentle beginning: copying comes first, since tools and JSON stand on it (see `induction`)."""

@@ -45,6 +45,7 @@ MAX_DIMENSION = 2**40
 MAX_DIMENSIONS = 4
 INLINE = 8192  # bytes of a number array that are kept rather than read again
 DEFAULT_ALIGNMENT = 32
+SENTENCEPIECE = "llama"  # the kind of tokenizer that spells unknown text in bytes
 ALIGNMENTS = frozenset(2**n for n in range(3, 17))
 
 Scalar = int | float | bool | str
@@ -254,6 +255,11 @@ def check_loadable(header: Header) -> None:
         names = {text.partition(b"\0")[0] or b"[EMPTY_%d]" % at for at, text in enumerate(tokens.strings())}
         if len(names) != tokens.length:
             raise GGUFError("the vocabulary has a token twice")
+        missing = [byte for byte in range(256) if not {b"<0x%02X>" % byte, bytes([byte])} & names]
+        if missing and header.text("tokenizer.ggml.model") == SENTENCEPIECE:
+            raise GGUFError(f"the vocabulary has no token for {len(missing)} of the 256 bytes")
+    if header.kind == "model" and header.text("tokenizer.ggml.model") == "none":
+        raise GGUFError("the model has no tokenizer: it can neither read nor write text")
 
 
 def _open(path: Path) -> BinaryIO:

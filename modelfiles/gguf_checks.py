@@ -6,6 +6,7 @@ hyper-parameters that would otherwise divide by zero or ask for endless memory.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -147,6 +148,9 @@ def _check_settings(prefix: str, metadata: Mapping[str, Value], *, headless: boo
         value = metadata.get(key, 0.0)
         if not isinstance(value, float) or not 0 <= value <= 1:
             raise GGUFError(f"{key} must be a number from 0 to 1")
+    for key, value in metadata.items():
+        if isinstance(value, float) and not math.isfinite(value) and key.startswith(f"{prefix}."):
+            raise GGUFError(f"{key[:80]} must be a finite number")
     _check_relations(prefix, metadata)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 
 from aiohttp import web
 
@@ -24,7 +25,10 @@ class UnknownEncoding(InvalidRequest):
 
 
 async def read_json(request: web.Request, *, images: bool = False) -> bytes:
-    """The whole body. Limits are on what it unpacks to; time allowed grows with what has arrived."""
+    """The whole body. Limits are on what it unpacks to; time allowed grows with what has arrived.
+
+    ``images``: there may be some, which ``check_text`` then takes into account.
+    """
     limit = MAX_JSON_WITH_IMAGES if images else MAX_JSON
     if request.headers.get("Content-Encoding", "").lower() not in ENCODINGS:
         raise UnknownEncoding("the request's Content-Encoding is not supported")
@@ -43,9 +47,13 @@ async def read_json(request: web.Request, *, images: bool = False) -> bytes:
         raise SlowBody("the request body did not arrive in time") from None
     except web.RequestPayloadError:
         raise InvalidRequest("the request body is broken") from None
-    if len(body) > MAX_JSON and b'"images"' not in body.lower():
-        raise _too_large(MAX_JSON)
     return bytes(body)
+
+
+def check_text(body: bytes, images: Iterable[bytes]) -> None:
+    """What of ``body`` is not images must be within the limit of a body without any."""
+    if len(body) - sum((len(image) + 2) // 3 * 4 for image in images) > MAX_JSON:
+        raise _too_large(MAX_JSON)
 
 
 def _too_large(limit: int) -> TooLarge:

@@ -16,7 +16,7 @@ from aiohttp import web
 
 from server import inference
 from server.api import gojson, requestlog
-from server.api.bodies import read_json
+from server.api.bodies import check_text, read_json
 from server.api.decode import decode
 from server.api.requests import (
     CHAT,
@@ -36,9 +36,11 @@ from server.types import Chunk, Embeddings, EmbedRequest, Final, Logprob, ToolCa
 
 
 async def generate(request: web.Request) -> web.StreamResponse:
-    fields = decode(await read_json(request, images=True), GENERATE)
+    body = await read_json(request, images=True)
+    fields = decode(body, GENERATE)
     check_top_logprobs(fields)
     wanted = completion_request(fields)
+    check_text(body, wanted.images)
     writer = _begin(request, GenerateWriter, wanted.model)
     chunks = await inference.complete(request.app[HOUSE], wanted)
     if wanted.prompt and not wanted.render_only and fields.get("stream", True):
@@ -47,11 +49,13 @@ async def generate(request: web.Request) -> web.StreamResponse:
 
 
 async def chat(request: web.Request) -> web.StreamResponse:
-    fields = decode(await read_json(request, images=True), CHAT)
+    body = await read_json(request, images=True)
+    fields = decode(body, CHAT)
     check_top_logprobs(fields)
     if not fields.get("model"):
         raise InvalidRequest("model is required")
     wanted = chat_request(fields)
+    check_text(body, (image for message in wanted.messages for image in message.images))
     writer = _begin(request, ChatWriter, wanted.model)
     chunks = await inference.chat(request.app[HOUSE], wanted)
     if wanted.messages and not wanted.render_only and fields.get("stream", True):

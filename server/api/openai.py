@@ -17,7 +17,7 @@ from aiohttp import web
 
 from server import inference
 from server.api import gojson, openai_requests, requestlog
-from server.api.bodies import read_json
+from server.api.bodies import check_text, read_json
 from server.api.decode import decode
 from server.api.ollama import logprobs, short_rows
 from server.api.openai_requests import CHAT, COMPLETION, EMBEDDING
@@ -33,8 +33,10 @@ DONE = b"data: [DONE]\n\n"
 
 
 async def chat(request: web.Request) -> web.StreamResponse:
-    fields = decode(await read_json(request, images=True), CHAT, empty="EOF")
+    body = await read_json(request, images=True)
+    fields = decode(body, CHAT, empty="EOF")
     wanted = openai_requests.chat_request(fields)
+    check_text(body, (image for message in wanted.messages for image in message.images))
     requestlog.of(request).model = wanted.model
     writer = ChatEvents(wanted.model, usage=_include_usage(fields))
     chunks = await inference.chat(request.app[HOUSE], wanted)

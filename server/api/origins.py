@@ -38,7 +38,7 @@ class Origins:
     def __init__(self, extra: Iterable[str], *, check_host: bool) -> None:
         patterns = [*extra, *default_origins()]
         self._all = "*" in patterns
-        self._pattern = re.compile("|".join(re.escape(p.lower()).replace(r"\*", ".*") for p in patterns))
+        self._pattern = re.compile("|".join(map(_pattern, patterns)))
         self._check_host = check_host
         self._hostname = socket.gethostname().lower()
 
@@ -90,6 +90,12 @@ class Origins:
 
     def _is_own_name(self, host: str) -> bool:
         return host in ("", "localhost", self._hostname) or host.endswith(LOCAL_NAMES)
+
+
+def _pattern(origin: str) -> str:
+    """``*`` stands for anything, as a port for any port."""
+    host, any_port = re.subn(r":\*$", "", origin.lower())
+    return re.escape(host).replace(r"\*", ".*") + (r":\d+" if any_port else "")
 
 
 PRIVATE = tuple(map(ipaddress.ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")))

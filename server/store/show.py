@@ -5,6 +5,7 @@ Pure but for arrays of a header, which are read from the weights when a verbose 
 
 from __future__ import annotations
 
+import math
 import struct
 import time
 from collections.abc import Mapping
@@ -103,8 +104,10 @@ def _info(header: Header, verbose: bool, hidden: tuple[str, ...]) -> dict[str, A
             continue
         if isinstance(value, GGUFArray):
             found[key] = _array(value) if verbose else None
+        elif isinstance(value, float):
+            found[key] = _number(value, header.types.get(key, ""))
         else:
-            found[key] = shortest(value) if header.types.get(key) == "f32" and isinstance(value, float) else value
+            found[key] = value
     return dict(sorted(found.items()))
 
 
@@ -120,8 +123,14 @@ def _remote_info(record: Record) -> dict[str, Any]:
 
 
 def _array(array: GGUFArray) -> list[Any]:
-    values = array.values()
-    return [shortest(value) for value in values if isinstance(value, float)] if array.type == "f32" else list(values)
+    return [_number(value, array.type) if isinstance(value, float) else value for value in array.values()]
+
+
+def _number(value: float, kind: str) -> float | None:
+    """What a file says may be no number, for which JSON has no word."""
+    if not math.isfinite(value):
+        return None
+    return shortest(value) if kind == "f32" else value
 
 
 def shortest(value: float) -> float:

@@ -66,6 +66,8 @@ async def test_alive(client: Any) -> None:
         ("null", False),
         ("chrome-extension://x", False),
         ("http://localhost.evil.example", False),
+        ("http://localhost:1.evil.example", False),
+        ("http://localhost:1@evil.example", False),
         ("http://127.0.0.1.evil.example", False),
     ],
 )
@@ -138,9 +140,19 @@ async def test_bodies_that_are_too_large(client: Any, monkeypatch: Any) -> None:
         answer = await client.post(path, data=json.dumps({"model": "x" * size}))
         assert answer.status == 413
         assert "larger than" in (await answer.json())["error"]
-    images = ["aaaa" * 500]
-    answer = await client.post("/api/generate", data=json.dumps({"model": "nano", "prompt": "x", "images": images}))
-    assert answer.status == 200
+    picture = "aaaa" * 500
+    link = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{picture}"}}
+    for text, status in (("x", 200), ("x" * 1001, 413)):
+        asks = [
+            ("/api/generate", {"prompt": text, "images": [picture]}),
+            ("/api/chat", {"messages": [{"role": "user", "content": text, "images": [picture]}]}),
+            (
+                "/v1/chat/completions",
+                {"messages": [{"role": "user", "content": [{"type": "text", "text": text}, link]}]},
+            ),
+        ]
+        for path, body in asks:
+            assert (await client.post(path, data=json.dumps({"model": "nano", **body}))).status == status, path
 
     async def chunked() -> Any:
         for _ in range(30):

@@ -153,6 +153,8 @@ SETTINGS = {
     "no group used": (llama(expert_count=4, expert_used_count=2, expert_group_count=2), "0 does not fit 2 groups"),
     "more predicting layers than layers": (llama(nextn_predict_layers=3), "more than the layers"),
     "unknown scaling": (llama().key("llama.rope.scaling.type", "string", "magic"), "must be one of none, linear"),
+    "a base that is no number": (llama().key("llama.rope.freq_base", "f32", float("nan")), "must be a finite number"),
+    "an endless scale": (llama().key("llama.logit_scale", "f32", float("inf")), "must be a finite number"),
     "negative epsilon": (llama().key("llama.attention.layer_norm_rms_epsilon", "f32", -1e-5), "from 0 to 1"),
     "epsilon that is no number": (
         llama().key("llama.attention.layer_norm_epsilon", "f32", float("nan")),
@@ -211,6 +213,19 @@ def test_types_that_cannot_be_added(tmp_path: Path, name: str) -> None:
     half = llama().tensor(name=name, shape=(64,), type=1)
     with pytest.raises(GGUFError, match=f"'{name}' must be F32, not F16"):
         check_loadable(read_header(half.write(tmp_path)))
+
+
+def test_what_ends_the_process_at_the_first_text(tmp_path: Path) -> None:
+    """llama.cpp loads it, and then finds no token for a byte, or no tokenizer."""
+    spelt = ["<unk>"] + [f"<0x{byte:02X}>" for byte in range(256)]
+    for tokens in (spelt, [t for t in spelt if t != "<0x41>"] + ["A"]):
+        maker = llama().key("tokenizer.ggml.model", "string", "llama").key("tokenizer.ggml.tokens", "[string]", tokens)
+        check_loadable(read_header(maker.write(tmp_path)))
+    maker = llama().key("tokenizer.ggml.model", "string", "llama").key("tokenizer.ggml.tokens", "[string]", spelt[:-9])
+    with pytest.raises(GGUFError, match="no token for 9 of the 256 bytes"):
+        check_loadable(read_header(maker.write(tmp_path)))
+    with pytest.raises(GGUFError, match="no tokenizer"):
+        check_loadable(read_header(llama().key("tokenizer.ggml.model", "string", "none").write(tmp_path)))
 
 
 def test_oddities_that_real_files_have(tmp_path: Path) -> None:

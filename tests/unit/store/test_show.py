@@ -31,3 +31,9 @@ def test_times_are_local(monkeypatch):
     monkeypatch.undo()
     time.tzset()
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.000000001(Z|[+-]\d\d:\d\d)", show.local_time(1))
+
+
+def test_what_is_no_number_has_no_json():
+    for value in (float("nan"), float("inf"), float("-inf")):
+        assert show._number(value, "f32") is show._number(value, "f64") is None
+    assert show._number(0.10000000149011612, "f32") == 0.1

@@ -91,9 +91,13 @@ class Library:
         while entry is not None:
             try:
                 return self._read(entry)
-            except StoreError:
+            except StoreError as error:
                 if _unchanged(entry):
-                    raise
+                    short = entry.name.short()
+                    raise StoreError(
+                        f"model '{short}' is damaged: {error.message}; pull or create it again, or remove it with "
+                        f"`llamada rm {short}`"
+                    ) from error
             entry = self.manifests.find(name)  # it was deleted or replaced while being read
         return None
 

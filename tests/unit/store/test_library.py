@@ -106,6 +106,13 @@ def test_missing_and_damaged_weights_say_so_without_paths(library):
     assert fresh.resolve("nano-embed").name == "nano-embed:latest"
 
 
+def test_a_damaged_model_says_which_it_is_and_what_to_do(library):
+    manifest_of(library, "nano-q8").write_bytes(b"")
+    for ask in (library.resolve, library.show):
+        with pytest.raises(StoreError, match=r"^model 'nano-q8:latest' is damaged: manifest is not JSON; pull or .*rm"):
+            ask("nano-q8")
+
+
 def test_parameters_of_a_wrong_type_fail_at_use_only(library, creating):
     assert creating(library, model="odd", source="nano", parameters={"temperature": "hot"})[0] == 200
     with pytest.raises(OptionError, match='option "temperature" must be of type float32'):

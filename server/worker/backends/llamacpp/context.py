@@ -222,6 +222,8 @@ def _reason(log: list[str]) -> str:
     text = "".join(log)
     if "V cache quantization requires flash_attn" in text:
         return "a quantized V cache needs flash attention: set kv_cache_type to a pair such as q8_0/f16"
+    if "does not divide" in text:
+        return "this model's attention heads do not fit the blocks of that kv_cache_type: use f16"
     return "not enough memory for the context: lower num_ctx or num_parallel, or set kv_cache_type to q8_0"
 
 

@@ -18,6 +18,7 @@ LENGTH = 110
 # Folders whose files need no line each.
 WHOLE = {
     "scripts/guide/facts": "what the built-in model is taught, in two languages",
+    "docs/images": "pictures of these pages",
     "tests/golden": "what real Ollama answered, and the models it answered for",
 }
 LINES = {
@@ -30,6 +31,7 @@ LINES = {
     "README.md": "this page",
     "constraints.txt": "the exact versions that the tests ran with",
     "pyproject.toml": "the package, its dependencies, and the settings of ruff, mypy and pytest",
+    "tests/compat/frameworks.mjs": "the same for the client of npm",
     "scripts/llama.cmake": "leaves out of llama.cpp's build what the wheel does not contain",
     "scripts/llamada.service": "a systemd unit",
     "modelfiles/guide/Modelfile": "the built-in model",

@@ -19,6 +19,8 @@ class Result:
     row: Row
     ours: list[Figures] = field(default_factory=list)
     peers: dict[str, list[Figures]] = field(default_factory=dict)
+    others: dict[str, list[Figures]] = field(default_factory=dict)
+    """Servers that are shown beside, without a bound: llama_cpp.server, an Ollama."""
 
     def median(self, runs: list[Figures], figure: str) -> float:
         return statistics.median(run[figure] for run in runs) if runs else float("nan")
@@ -45,11 +47,19 @@ class Result:
         else:
             value, flags = self.peer(figure, asked.partition(" of ")[2] or None)
         ratio = ours / value if value == value and value else float("nan")
-        cells = [self.row.name, figure, show(ours), f"{show(value)} ({flags})" if flags else "–", show(ratio), asked]
+        beside = "; ".join(f"{name} {show(self.median(runs, figure))}" for name, runs in self.others.items())
+        peer = f"{show(value)} ({flags})" if flags else "–"
+        cells = [self.row.name, figure, show(ours), peer, beside or "–", show(ratio), asked]
         return "| " + " | ".join([*cells, verdict(ratio, asked)]) + " |"
 
     def plain(self) -> dict[str, Any]:
-        return {"row": self.row.name, "asked": self.row.asked, "llamada": self.ours, "llama-server": self.peers}
+        return {
+            "row": self.row.name,
+            "asked": self.row.asked,
+            "llamada": self.ours,
+            "llama-server": self.peers,
+            **self.others,
+        }
 
 
 def show(value: float) -> str:
@@ -69,6 +79,7 @@ def verdict(ratio: float, asked: str) -> str:
 
 def table(results: list[Result]) -> str:
     head = (
-        "| row | figure | llamada | llama-server, best flags | ratio | asked | met |\n|---|---|---|---|---|---|---|\n"
+        "| row | figure | llamada | llama-server, best flags | others | ratio | asked | met |\n"
+        "|---|---|---|---|---|---|---|---|\n"
     )
     return head + "\n".join(line for result in results for line in result.lines())

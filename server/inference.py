@@ -96,9 +96,9 @@ async def complete(house: House, request: CompletionRequest) -> AsyncGenerator[C
 
 
 async def embed(house: House, request: EmbedRequest) -> Embeddings:
+    if not request.model:
+        raise ModelNotFound("model '' not found")
     try:
-        if not request.model:
-            raise ModelNotFound("")
         spec = await resolve(house, request.model)
     except ModelNotFound:
         raise ModelNotFound(f'model "{request.model}" not found, try pulling it first') from None

@@ -88,12 +88,14 @@ async def test_thinking_tools_and_logprobs(client: Any, runner: Any) -> None:
         ("generate", {"model": "nano-embed", "prompt": "x"}, 400, '"nano-embed" does not support generate'),
         ("generate", {"model": "nano", "prompt": "x", "options": {"num_ctx": "big"}}, 500,
          'option "num_ctx" must be of type integer'),
-        ("generate", {"model": "nano", "prompt": "x", "format": "xml"}, 500,
-         'invalid format: "\\"xml\\""; expected "json" or a valid JSON Schema object'),
+        ("generate", {"model": "nano", "prompt": "x", "template": "{{ .Prompt"}, 500,
+         "template: :1: unclosed action"),
+        ("chat", {"model": "nope", "messages": [{"content": "x"}], "format": "xml"}, 404, "model 'nope' not found"),
         ("generate", {"model": "nano", "prompt": "x", "top_logprobs": 21}, 400,
          "top_logprobs must be between 0 and 20"),
         ("chat", {"model": "nano", "messages": [{"role": "user", "images": ["@@"]}]}, 400,
          "illegal base64 data at input byte 0"),
+        ("embed", {"input": "x"}, 404, "model '' not found"),
         ("embed", {"model": "nope", "input": "x"}, 404, 'model "nope" not found, try pulling it first'),
         ("embed", {"model": "nano-embed", "input": [1]}, 400, "invalid input type"),
         ("embeddings", {"prompt": "x"}, 400, "model is required"),
@@ -103,6 +105,38 @@ async def test_refusals(client: Any, path: str, body: dict[str, Any], status: in
     found, kind, answer = await post(client, f"/api/{path}", **body)
     assert (found, json.loads(answer)) == (status, {"error": text})
     assert kind == "application/json; charset=utf-8"
+
+
+@pytest.mark.parametrize(
+    ("given", "quoted"),
+    [("xml", r'"\"xml\""'), (5, '"5"'), (True, '"true"'), (["<"], r'"[\"<\"]"'), ("a\n", r'"\"a\\n\""')],
+)
+async def test_formats_that_are_none(client: Any, given: Any, quoted: str) -> None:
+    """Refused where Ollama refuses them: by the engine, so as the first object of the stream."""
+    error = {"error": f'invalid format: {quoted}; expected "json" or a valid JSON Schema object'}
+    ask: dict[str, Any] = {"model": "nano", "format": given}
+    status, kind, text = await post(client, "/api/generate", **ask, prompt="x")
+    assert (status, kind, json.loads(text)) == (500, "application/json", error)
+    status, kind, text = await post(client, "/api/chat", **ask, messages=[{"content": "x"}], stream=False)
+    assert (status, kind, json.loads(text)) == (500, "application/json; charset=utf-8", error)
+
+
+async def test_a_format_is_not_looked_at_where_nothing_is_generated(client: Any, runner: Any) -> None:
+    status, _, text = await post(client, "/api/chat", model="nano", format="xml")
+    assert (status, json.loads(text)["done_reason"]) == (200, "load")
+    runner.chunks = (Chunk(final=Final("stop", rendered="p")),)
+    status, _, _ = await post(client, "/api/generate", model="nano", prompt="x", format="xml", _debug_render_only=True)
+    assert status == 200
+
+
+async def test_an_empty_schema_is_any_object_as_in_llama_cpp(client: Any, runner: Any) -> None:
+    await post(client, "/api/generate", model="nano", prompt="x", format={})
+    assert runner.generations[0].format == "json"
+
+
+async def test_a_broken_template_is_nothing_to_a_request_that_only_loads(client: Any) -> None:
+    status, _, text = await post(client, "/api/generate", model="nano", template="{{ .Prompt")
+    assert (status, json.loads(text)["done_reason"]) == (200, "load")
 
 
 async def test_load_and_unload(client: Any, manager: Any) -> None:
@@ -123,6 +157,13 @@ async def test_render_only(client: Any, runner: Any) -> None:
     assert text.endswith('"response":"","done":false,"_debug_info":{"rendered_template":"\\u003cp\\u003e"}}')
     _, _, text = await post(client, "/api/chat", model="nano", messages=[{"content": "x"}], _debug_render_only=True)
     assert '"message":{"role":"","content":""},"done":false,"_debug_info"' in text
+    assert "image_count" not in text
+    images = ["aGk=", "aGk="]
+    _, _, text = await post(client, "/api/generate", model="nano", prompt="x", images=images, _debug_render_only=True)
+    assert text.endswith('"_debug_info":{"rendered_template":"\\u003cp\\u003e","image_count":2}}')
+    messages = [{"content": "x", "images": images}, {"content": "y", "images": images[:1]}]
+    _, _, text = await post(client, "/api/chat", model="nano", messages=messages, _debug_render_only=True)
+    assert text.endswith('"image_count":3}}')
 
 
 async def test_what_reaches_the_runner(client: Any, runner: Any, manager: Any, library: Any, spec: Any) -> None:

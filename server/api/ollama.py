@@ -251,8 +251,10 @@ async def _generated(
 
 
 async def _failing(error: ServerError) -> AsyncGenerator[Chunk, None]:
+    nothing: tuple[Chunk, ...] = ()
+    for chunk in nothing:
+        yield chunk
     raise error
-    yield
 
 
 async def _whole(request: web.Request, chunks: AsyncGenerator[Chunk, None], writer: NativeWriter) -> web.Response:

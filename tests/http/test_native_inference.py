@@ -190,6 +190,36 @@ async def test_what_reaches_the_runner(client: Any, runner: Any, manager: Any, l
     assert (generation.want_context, generation.top_logprobs, generation.limits.shift) == (True, 0, False)
 
 
+@pytest.mark.parametrize(
+    ("name", "family", "kept"),
+    [("q", "qwen3", ["old", "<think>c</think>new"]), ("deepseek-r1", "qwen2", ["old", "<think>c</think>new"]),
+     ("m", "llama", ["<think>a</think>\n\nold", "<think>c</think>new"])],
+)  # fmt: skip
+async def test_models_that_learned_so_do_not_see_their_old_thoughts(
+    client: Any, runner: Any, library: Any, spec: Any, name: str, family: str, kept: list[str]
+) -> None:
+    library.specs[name] = spec(name, "completion", "thinking", family=family)
+    messages = [
+        {"role": "user", "content": "<think>mine</think>1"},
+        {"role": "assistant", "content": "<think>a</think>\n\nold"},
+        {"role": "user", "content": "2"}, {"role": "assistant", "content": "<think>c</think>new"},
+    ]  # fmt: skip
+    await post(client, "/api/chat", model=name, messages=messages)
+    seen = runner.generations[0].prompt.messages
+    assert [m.content for m in seen if m.role == "assistant"] == kept
+    assert seen[0].content == "<think>mine</think>1"
+
+
+async def test_an_unknown_renderer_fails_at_use(client: Any, library: Any, spec: Any) -> None:
+    library.specs["own"] = spec("own", "completion", renderer="bogus")
+    for path, body in (("chat", {"messages": [{"content": "x"}]}), ("generate", {"prompt": "x"})):
+        status, _, text = await post(client, f"/api/{path}", model="own", **body)
+        assert (status, json.loads(text)) == (500, {"error": 'unknown renderer "bogus"'})
+    for body in ({"prompt": "x", "raw": True}, {"prompt": "x", "template": "{{ .Prompt }}"}, {}):
+        status, _, _ = await post(client, "/api/generate", model="own", **body)
+        assert status == 200
+
+
 async def test_an_error_before_the_first_chunk_has_its_status(client: Any, runner: Any) -> None:
     runner.chunks = (RunnerError("the context is full"),)
     status, kind, text = await post(client, "/api/generate", model="nano", prompt="x")

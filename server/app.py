@@ -96,8 +96,7 @@ async def _rooms(app: web.Application) -> AsyncIterator[None]:
     await asyncio.to_thread(house.library.sweep)
     if config.guide:
         folder = Path(modelfiles.__file__).parent / "guide"
-        for name in await asyncio.to_thread(builtin.install, house.library, folder):
-            logger.info("installed the built-in model %s", name)
+        await asyncio.to_thread(builtin.install, house.library, folder)
     async with house.manager, _every(RELEASE_SECONDS, house.library.release):
         yield
 

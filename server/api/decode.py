@@ -28,10 +28,12 @@ BASE64 = re.compile(r"[A-Za-z0-9+/]*={0,2}")
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """The Go struct and field path being read, for messages."""
+    """The Go struct and field path being read, for messages. ``sealed``: inside a value that Ollama decodes by
+    hand; Go then names the struct around that value, however deep inside the mistake is."""
 
     struct: str
     path: str = ""
+    sealed: bool = False
 
     def wrong(self, value: Any, kind: str, *, detail: str = "") -> InvalidRequest:
         what = GO_KINDS[type(value)] + detail
@@ -41,8 +43,9 @@ class Where:
             f"json: cannot unmarshal {what} into Go struct field {self.struct}.{self.path} of type {kind}"
         )
 
-    def inside(self, name: str, struct: str = "") -> Where:
-        return Where(struct or self.struct, f"{self.path}.{name}" if self.path else name)
+    def inside(self, name: str, struct: str, *, seal: bool) -> Where:
+        struct = self.struct if self.sealed else struct or self.struct
+        return Where(struct, f"{self.path}.{name}" if self.path else name, self.sealed or seal)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,14 +152,15 @@ def map_of(item: Kind, kind: str) -> Kind:
 class Struct:
     """A Go struct: its name, its fields' readers by JSON key, and how it is named in messages.
 
-    ``own``: errors inside name this struct (plain nested structs) rather than the outermost one (structs that
-    Ollama decodes by hand, ``kind`` being what Go then calls a value of it).
+    ``own``: errors inside name this struct (plain nested structs) rather than the outermost one. ``by_hand``: Ollama
+    decodes it by hand, ``kind`` being what Go then calls a value of it.
     """
 
     name: str
     fields: Mapping[str, Kind | Struct]
     kind: str = ""
     own: bool = False
+    by_hand: bool = False
     lower: Mapping[str, str] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -174,7 +178,8 @@ class Struct:
             name = given if given in self.fields else self.lower.get(given.lower())
             if name is None or item is None:
                 continue
-            found[name] = self.fields[name](item, where.inside(name, self.name if self.own else ""))
+            inside = where.inside(name, self.name if self.own else "", seal=self.by_hand)
+            found[name] = self.fields[name](item, inside)
         return found
 
 

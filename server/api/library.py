@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from aiohttp import web
@@ -27,6 +28,7 @@ from server.store.library import Library, parse_name
 from server.store.requests import CreateRequest, check
 from server.store.show import local_time
 
+EPOCH = datetime.fromtimestamp(0, UTC)
 CHUNK = 1 << 20
 BLOB_SECONDS_PER_CHUNK = 30.0
 
@@ -241,7 +243,7 @@ def _resident(entry: Resident) -> dict[str, Any]:
         "size": entry.size,
         "digest": spec.digest,
         "details": details,
-        "expires_at": local_time(int(entry.expires_at.timestamp() * 10**9)),
+        "expires_at": local_time((entry.expires_at - EPOCH) // timedelta(microseconds=1) * 1000),
         "size_vram": entry.size_vram,
         "context_length": entry.context_length,
         "state": entry.state,

@@ -13,7 +13,7 @@ from contextlib import ExitStack, aclosing
 from types import MappingProxyType
 from typing import Any
 
-from server.errors import ModelNotFound
+from server.errors import InvalidRequest, ModelNotFound
 from server.store.assembly import Assembly
 from server.store.digests import Digest
 from server.store.layers import Part
@@ -49,6 +49,8 @@ async def create(
                 async for event in pull(request.source):
                     yield event
             await asyncio.to_thread(sources.add_base, request.source)
+        elif request.files is None:
+            raise InvalidRequest("neither 'from' or 'files' was specified")
         for files, add in (
             (request.files, sources.add_files),
             (request.draft_files, sources.add_drafts),

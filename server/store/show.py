@@ -66,13 +66,13 @@ def show(
     system: str,
     overlay: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """``paths``: blob files by kind, for the Modelfile. ``system`` and ``overlay`` replace what the model has."""
+    """``paths``: blob files by kind, for the Modelfile. ``system`` replaces what the model has; ``overlay`` does so
+    in the Modelfile alone: ``parameters`` stay the model's own, as in Ollama."""
     system = system or record.system
-    parameters = {k: v for k, v in sorted({**record.parameters, **overlay}.items()) if v is not None}
     answer: dict[str, Any] = {
         "license": "\n".join(licenses),
-        "modelfile": modelfile(record, licenses, paths, system, parameters),
-        "parameters": format_parameters(parameters),
+        "modelfile": modelfile(record, licenses, paths, system, _given({**record.parameters, **overlay})),
+        "parameters": format_parameters(_given(record.parameters)),
         "template": record.shown_template,
         "system": system,
     }
@@ -95,6 +95,10 @@ def show(
     if record.config.requires:
         answer["requires"] = record.config.requires
     return answer
+
+
+def _given(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in sorted(parameters.items()) if value is not None}
 
 
 def _info(header: Header, verbose: bool, hidden: tuple[str, ...]) -> dict[str, Any]:

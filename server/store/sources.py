@@ -185,7 +185,7 @@ class Sources:
 def read(blobs: Blobs, digest: Digest) -> Header:
     """The checked header of a blob: InvalidRequest for what is wrong with the file."""
     if not blobs.has(digest):
-        raise StoreError(f"open blobs/{digest.file_name}: no such file or directory")
+        raise StoreError(f"open {blobs.path(digest)}: no such file or directory")
     try:
         return gguf.read_header(blobs.path(digest))
     except GGUFError as error:

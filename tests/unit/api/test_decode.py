@@ -108,6 +108,9 @@ def test_refusals_of_generate(body: str, text: str) -> None:
         ('{"content":[{"type":"text"}]}',
          "json: cannot unmarshal array into Go struct field ChatRequest.messages.content of type string"),
         ("3", "json: cannot unmarshal number into Go struct field ChatRequest.messages of type api.Alias"),
+        ('{"tool_calls":[{"function":{"name":3}}]}',
+         "json: cannot unmarshal number into Go struct field ChatRequest.messages.tool_calls.function.name of type "
+         "string"),
         ('{"tool_calls":[{"function":{"name":"f","arguments":"{}"}}]}',
          "Value looks like object, but can't find closing '}' symbol"),
     ],

@@ -67,7 +67,6 @@ DIGEST = f"sha256:{'0' * 64}"
 @pytest.mark.parametrize(
     ("request_", "text"),
     [
-        (CreateRequest("m"), "neither 'from' or 'files' was specified"),
         (CreateRequest("", source="nano"), "invalid model name"),
         (CreateRequest("a b", source="nano"), "invalid model name"),
         (CreateRequest("m", files={"x.gguf": "sha256:../../x"}), "invalid digest format"),
@@ -224,11 +223,15 @@ def test_errors_in_the_stream_come_after_their_line(library, creating):
         assert text in (None, events[1]["error"])
 
 
+def test_nothing_to_make_it_from(library, creating):
+    assert creating(library, model="m") == (400, [{"error": "neither 'from' or 'files' was specified"}])
+
+
 def test_files_that_are_not_there_or_not_ours(library, creating):
     assert creating(library, model="m", files={})[1] == [{"error": "unknown type"}]
     status, events = creating(library, model="m", files={"x.gguf": DIGEST})
     assert (status, statuses(events)) == (
-        500, ["parsing GGUF", f"open blobs/sha256-{'0' * 64}: no such file or directory"],
+        500, ["parsing GGUF", f"open {library.root}/blobs/sha256-{'0' * 64}: no such file or directory"],
     )  # fmt: skip
     digest, _ = library.blobs.add_bytes(b"\x80\x04pickle")
     assert creating(library, model="m", files={"model.bin": str(digest)}) == (400, [{"error": "unknown type"}])

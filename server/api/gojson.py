@@ -69,7 +69,7 @@ class TooMany(ValueError):
 
 
 def first_value(body: bytes) -> bytes:
-    """The bytes of the body's first JSON value; what follows is ignored, as Go's decoder does. GoSyntaxError, TooMany."""
+    """The bytes of the first JSON value; what follows is ignored, as Go's decoder does. GoSyntaxError, TooMany."""
     scanner = Scanner(body)
     start = scanner.skip_space()
     scanner.value("looking for beginning of value")

@@ -195,7 +195,10 @@ def test_the_slow_scanner_agrees_with_the_parser(value: Any, cut: int) -> None:
 @pytest.mark.parametrize(
     ("body", "text"),
     [
-        (b"[" + b"0," * 2**22 + b"x", "the request body is not valid JSON: unexpected character, expected a JSON value"),
+        (
+            b"[" + b"0," * 2**22 + b"x",
+            "the request body is not valid JSON: unexpected character, expected a JSON value",
+        ),
         (b"[" * 2**23, "exceeded max depth"),
         (b'{"a":' * 2**20, "exceeded max depth"),
         (b'{"model":"' + rb"\u0041" * 2**20 + b'"x', "invalid character 'x' after object key:value pair"),

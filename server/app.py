@@ -103,8 +103,11 @@ async def _rooms(app: web.Application) -> AsyncIterator[None]:
     await asyncio.to_thread(house.library.sweep)
     if config.guide:
         folder = Path(modelfiles.__file__).parent / "guide"
-        for name in await asyncio.to_thread(builtin.install, house.library, folder):
-            logger.info("installed the built-in model %s", name)
+        try:
+            for name in await asyncio.to_thread(builtin.install, house.library, folder):
+                logger.info("installed the built-in model %s", name)
+        except ServerError as error:  # a store that is full or read-only still has its other models
+            logger.warning("the built-in model cannot be installed: %s", error.message)
     async with house.manager, _every(RELEASE_SECONDS, house.library.release):
         yield
 

@@ -92,6 +92,10 @@ class Blobs:
         """The only place where a digest becomes a path."""
         return self.folder / digest.file_name
 
+    def partial(self, digest: Digest) -> Path:
+        """Where a download of this blob lies until it is whole."""
+        return self.folder / f"{digest.file_name}-partial"
+
     def size(self, digest: Digest) -> int | None:
         """Bytes of a blob that is there as a regular file, else None."""
         try:

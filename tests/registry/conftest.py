@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -72,8 +73,9 @@ class Puller:
     async def _all(self, stream: Any) -> list[Event]:
         events: list[Event] = []
         try:
-            async for event in stream:
-                events.append(event)
+            async with aclosing(stream):
+                async for event in stream:
+                    events.append(event)
         except ServerError as error:
             events.append({"error": error.message})
         return events

@@ -45,5 +45,5 @@ class Registry:
                     yield event
 
     async def close(self) -> None:
-        self._downloads.close()
+        await self._downloads.close()
         await self._transport.close()

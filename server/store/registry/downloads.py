@@ -64,5 +64,8 @@ class Downloads:
         with suppress(asyncio.CancelledError, ServerError):
             await shared.task
 
-    def close(self) -> None:
+    async def close(self) -> None:
+        """End what runs, leaving its notes."""
+        for digest, shared in list(self._running.items()):
+            await self._end(digest, shared)
         self._threads.shutdown(wait=False)

@@ -27,7 +27,7 @@ WRITE = 1 << 20
 HASH_STEP = 64 << 20
 HASH_LEAST = 4 << 20
 NOTE_SECONDS = 1.0
-NOTE_BYTES = 64 << 20
+MAX_UNNOTED = 64_000_000  # what a kill may cost; streams wait for the notes beyond it
 LOCK_SECONDS = 0.5
 MAX_WAIT = 60.0
 
@@ -43,6 +43,10 @@ class Transfer:
         self._threads = threads
         self._news = asyncio.Event()
         self._whole = False
+        self._unnoted = min(settings.part_size or MAX_UNNOTED, MAX_UNNOTED)
+        self._noted = 0
+        self._note_due = asyncio.Event()
+        self._notes_done = asyncio.Event()
 
     @property
     def completed(self) -> int:
@@ -134,8 +138,9 @@ class Transfer:
                     batch.append(data)
                     size += len(data)
                     if size >= WRITE or not wanted:
-                        await self._write(part, batch)
-                        batch, size = [], 0
+                        writing, batch, size = batch, [], 0
+                        await self._write(part, writing)
+                        await self._wait_for_notes()
                     if not wanted:
                         break
             finally:
@@ -147,6 +152,13 @@ class Transfer:
     async def _write(self, part: Part, batch: list[bytes]) -> None:
         await self._thread(self._partial.write, part, batch)
         self._news.set()
+        if self.completed - self._noted >= self._unnoted / 4:
+            self._note_due.set()
+
+    async def _wait_for_notes(self) -> None:
+        if self.completed - self._noted >= self._unnoted:
+            self._notes_done.clear()
+            await self._notes_done.wait()
 
     # -- followers ----------------------------------------------------------------------------------------
 
@@ -162,15 +174,17 @@ class Transfer:
                     await self._news.wait()
 
     async def _note(self) -> None:
-        noted = self.completed
+        """A checkpoint when enough has come, and about once a second."""
+        self._noted = self.completed
         while True:
-            for _ in range(10):
-                await asyncio.sleep(NOTE_SECONDS / 10)
-                if self.completed - noted >= NOTE_BYTES:
-                    break
-            if self.completed != noted:
-                noted = self.completed
+            with suppress(TimeoutError):
+                async with asyncio.timeout(NOTE_SECONDS):
+                    await self._note_due.wait()
+            self._note_due.clear()
+            if (completed := self.completed) != self._noted:
                 await self._thread(self._partial.checkpoint)
+                self._noted = completed
+            self._notes_done.set()
 
     async def _thread(self, work: Callable[..., T], *given: object) -> T:
         """In our threads; whoever is cancelled waits for them, so that no file is closed under a write."""

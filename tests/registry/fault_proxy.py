@@ -38,19 +38,19 @@ class FaultProxy:
     heads: list[str] = field(default_factory=list)
     sent: int = 0
     address: str = ""
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[FaultProxy]:
         server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
         self.address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        tasks = asyncio.all_tasks()
         try:
             yield self
         finally:
             server.close()
-            for task in asyncio.all_tasks() - tasks:
-                if task is not asyncio.current_task() and "FaultProxy" in repr(task):
-                    task.cancel()
+            for task in self.tasks:
+                task.cancel()
+            await asyncio.gather(*self.tasks, return_exceptions=True)
 
     def _fault(self, path: str) -> Fault | None:
         for number, fault in enumerate(self.faults):
@@ -59,7 +59,17 @@ class FaultProxy:
         return self.always if self.always and self.always.path in path else None
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+        task = asyncio.current_task()
+        assert task is not None
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+        try:
+            await self._answer(reader, writer)
+        finally:
+            writer.close()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError, asyncio.IncompleteReadError):
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
             path = head.split(" ", 2)[1]
             self.requests.append(head.split("\r\n", 1)[0])
@@ -69,7 +79,6 @@ class FaultProxy:
                 pass
             else:
                 await self._forward(head, path, fault, reader, writer)
-        writer.close()
 
     async def _instead(self, fault: Fault, path: str, writer: asyncio.StreamWriter) -> bool:
         """What needs no answer of the registry."""
@@ -101,7 +110,7 @@ class FaultProxy:
         if fault is not None and fault.kind == "whole":
             head = re.sub(r"(?i)\r\nrange:[^\r]*", "", head)
         their_writer.write(head.encode("latin-1"))
-        up = asyncio.create_task(_pump(reader, their_writer), name="FaultProxy")
+        up = asyncio.create_task(_pump(reader, their_writer))
         try:
             answer = (await their_reader.readuntil(b"\r\n\r\n")).decode("latin-1")
             while answer.startswith("HTTP/1.1 100"):
@@ -112,6 +121,7 @@ class FaultProxy:
             await self._body(fault, their_reader, writer, "/blobs/sha256" in path)
         finally:
             up.cancel()
+            await asyncio.gather(up, return_exceptions=True)
             their_writer.close()
 
     async def _body(

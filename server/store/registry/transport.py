@@ -6,6 +6,7 @@ client, which users know from Ollama. Knows nothing of registries.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -84,6 +85,7 @@ class Transport:
         session, self._session = self._session, None
         if session is not None:
             await session.close()
+            await asyncio.sleep(0)  # the sockets close in the loop's next turn
 
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:

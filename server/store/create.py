@@ -69,7 +69,7 @@ async def create(
                     async for event in events:
                         yield event
             else:
-                parts.append(weights.part)
+                parts += [weights.part, *weights.more]
 
         assembly = Assembly(library, request, sources, parts, pins)
         config, made = await asyncio.to_thread(assembly.build)

@@ -7,6 +7,7 @@ from contextlib import aclosing
 
 from modelfiles.names import ModelName
 from server.store.library import Library, parse_name
+from server.store.registry.auth import HUGGING_FACE
 from server.store.registry.downloads import Downloads
 from server.store.registry.places import Places
 from server.store.registry.progress import Event
@@ -28,7 +29,8 @@ class Registry:
     def pull(self, name: ModelName, *, insecure: bool = False) -> AsyncGenerator[Event, None]:
         """Progress objects; errors that need no network (Forbidden, InvalidRequest) are raised at once."""
         places = Places(self._transport, name, insecure=insecure)
-        return Pull(self._library, self._downloads, places, name).events()
+        cache = self._transport.settings.hf_cache if name.host.lower() in HUGGING_FACE else None
+        return Pull(self._library, self._downloads, places, name, cache).events()
 
     def push(self, name: ModelName, *, insecure: bool = False) -> AsyncGenerator[Event, None]:
         """As ``pull``, the other way."""

@@ -59,8 +59,15 @@ class Remote:
         self.host = name.host.lower()
         self.repository = f"{name.namespace}/{name.model}"
         self._transport = transport
+        self._name = name
         self._auth = Auth(transport, origin, insecure=insecure)
         self.backoff = transport.settings.backoff
+
+    def at(self, host: str) -> Remote:
+        """The same repository at another host of its owner, with credentials of its own; itself for no host."""
+        if not host:
+            return self
+        return Remote(self._transport, URL.build(scheme="https", host=host), self._name, insecure=self.insecure)
 
     def url(self, path: str) -> URL:
         """``path`` below the repository: ``manifests/latest``."""

@@ -92,7 +92,8 @@ def _make(library: Library, config: Config, path: Path, model: str, bars: Progre
     if not model:
         raise CliError(f"give the model a name: llamada import {path} NAME")
     name = parse_name(model)
-    wanted = _request(library, model, recipe(str(path.absolute()), Path.cwd()), bars)
+    source = path / "Modelfile" if (path / "Modelfile").is_file() else path
+    wanted = _request(library, model, recipe(str(source.absolute()), Path.cwd()), bars)
 
     async def make() -> None:
         async with aclosing(create(library, wanted, environment=config.child_environment)) as events:

@@ -107,7 +107,7 @@ async def test_shards_are_pulled_as_they_are_and_answer(
         model = await manager.load_model(name)
         answer = await model.generate("hello")
         plain = await manager.load_model(str(Path(__file__).parents[1] / "golden" / "models" / "nano.gguf"))
-        other = await plain.generate("hello", system="Be brief.", options={"temperature": 0, "num_predict": 4})
+        other = await plain.generate("hello", system="Be brief.", temperature=0, num_predict=4)
         assert str(answer) == str(other)
 
     gguf_folder.export(library, name, tmp_path / "out", lambda *_: None)

@@ -50,7 +50,7 @@ def test_gguf_and_modelfile(models: Path, tmp_path: Path, llamada: Run) -> None:
     place = tmp_path / "plain"
     assert llamada("export", "mine", "--gguf", "-o", str(place)).status == 0
     assert sorted(path.name for path in place.iterdir()) == ["Modelfile", "model.gguf"]
-    assert llamada("import", str(place / "Modelfile"), "again").status == 0
+    assert llamada("import", str(place), "again").status == 0
     one, two = (Library(models).resolve(name) for name in ("mine", "again"))
     assert (one.weights_digest, one.system, one.parameters) == (two.weights_digest, two.system, two.parameters)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import aclosing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -87,20 +87,28 @@ def _make(library: Library, config: Config, path: Path, model: str, bars: Progre
     """As `create` does through a server."""
     from server.cli.recipe import recipe
     from server.store.create import create
+    from server.store.digests import Digest
     from server.store.library import parse_name
+    from server.store.prune import referenced
 
     if not model:
         raise CliError(f"give the model a name: llamada import {path} NAME")
     name = parse_name(model)
     source = path / "Modelfile" if (path / "Modelfile").is_file() else path
-    wanted = _request(library, model, recipe(str(source.absolute()), Path.cwd()), bars)
 
     async def make() -> None:
         async with aclosing(create(library, wanted, environment=config.child_environment)) as events:
             async for event in events:
                 bars.follow(event)
 
+    before = set(library.blobs.digests())
+    wanted = _request(library, model, recipe(str(source.absolute()), Path.cwd()), bars)
     asyncio.run(make())
+    brought = [*(wanted.files or {}).values(), *(wanted.adapters or {}).values(), *(wanted.draft_files or {}).values()]
+    used, unreadable = referenced(library.manifests)
+    if not unreadable:
+        for digest in {Digest.parse(text) for text in brought} - before - used:  # llama.cpp wrote it anew
+            library.blobs.delete(digest)
     return name.short()
 
 
@@ -117,7 +125,9 @@ def _request(library: Library, model: str, made_of: Recipe, bars: Progressing) -
 
     body = dict(made_of.body)
     files = {"files": made_of.files, "adapters": made_of.adapters, "draft_files": made_of.draft_files}
-    given = {name: {file: add(path) for file, path in paths.items()} for name, paths in files.items() if paths}
+    given: dict[str, Any] = {
+        name: {file: add(path) for file, path in paths.items()} for name, paths in files.items() if paths
+    }
     messages = tuple(Message(message["role"], message["content"]) for message in body.pop("messages", ()))
     return CreateRequest(model, source=body.pop("from", ""), messages=messages, **given, **body)
 

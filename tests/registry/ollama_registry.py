@@ -46,6 +46,7 @@ class OllamaRegistry:
     parts: dict[str, list[bytes]] = field(default_factory=dict)
     direct: bool = False
     realm: str = ""
+    location: str = ""
 
     def add(self, name: str, weights: bytes, **layers: bytes) -> dict[str, Any]:
         """A model ``namespace/model:tag``."""
@@ -114,7 +115,8 @@ class OllamaRegistry:
             return web.Response(status=404)
         if self.direct:
             return await self.send(request, digest)
-        return web.Response(status=self.status, headers={"Location": f"{self.cdn}/data/{digest}?signed=1"})
+        location = self.location or f"{self.cdn}/data/{digest}?signed=1"
+        return web.Response(status=self.status, headers={"Location": location})
 
     # -- the CDN ------------------------------------------------------------------------------------------
 

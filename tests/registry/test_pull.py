@@ -148,6 +148,18 @@ async def test_a_redirect_into_the_network_is_refused(ollama: Any, puller: Any, 
     assert registry.cdn_seen == []
 
 
+@pytest.mark.parametrize(
+    "location", ["http://[::1", "http://h:99999/", "http://h:x/", "ftp://h/", "//", "\u00fc ü", "?" * 20000]
+)
+async def test_redirects_to_nowhere(location: str, ollama: Any, puller: Any, nano: bytes) -> None:
+    registry, address = ollama
+    registry.add("library/nano:latest", nano)
+    registry.location = location
+    events = await puller(address, "localhost", retries=2)(f"{address}/library/nano")
+    assert isinstance(events[-1].get("error"), str)
+    assert registry.cdn_seen == []
+
+
 async def test_not_there(ollama: Any, puller: Any) -> None:
     _, address = ollama
     events = await puller(address)(f"{address}/library/nobody")

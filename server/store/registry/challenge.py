@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl, urlencode
 from yarl import URL
 
 from server.errors import UpstreamError
+from server.store.registry.urls import parse_url
 
 MAX_HEADER = 16 * 1024
 SCHEME = re.compile(r"\s*(?:^|,)\s*(Bearer|Basic)\b", re.IGNORECASE)
@@ -33,8 +34,8 @@ class Challenge:
         text = header[:MAX_HEADER]
         starts = list(SCHEME.finditer(text))
         offered: dict[str, Challenge] = {}
-        for start, following in zip(starts, [*starts[1:], None], strict=True):
-            part = text[start.end() : following.start() if following else len(text)]
+        for number, start in enumerate(starts, 1):
+            part = text[start.end() : starts[number].start() if number < len(starts) else len(text)]
             found = {m[1].lower(): re.sub(r"\\(.)", r"\1", m[2]) if m[2] is not None else m[3]
                      for m in PARAMETER.finditer(part)}  # fmt: skip
             scheme = start[1].lower()
@@ -45,11 +46,10 @@ class Challenge:
 
     def token_url(self, registry: URL, more: list[tuple[str, str]]) -> URL:
         """Where the token is, with ``more`` in the query, sorted as Go sorts. UpstreamError for another origin."""
-        try:
-            realm = URL(self.realm, encoded=True)
-        except ValueError:
-            realm = URL()
-        if not realm.absolute or realm.user is not None:
+        if "://" not in self.realm:
+            raise UpstreamError("the registry asks for a token of no usable realm", status=500)
+        realm = parse_url(self.realm, registry, "the realm of the registry")
+        if realm.user is not None or realm.password is not None:
             raise UpstreamError("the registry asks for a token of no usable realm", status=500)
         if realm.authority.lower() != registry.authority.lower():
             raise UpstreamError(

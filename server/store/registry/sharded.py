@@ -26,6 +26,7 @@ from server.store.manifests import CONFIG_TYPE, LAYER_TYPE, MAX_BLOB, Layer, Man
 from server.store.model_config import ModelConfig
 from server.store.record import MAX_TEXT
 from server.store.registry.remote import Remote, StatusError
+from server.store.registry.urls import parse_url
 from server.store.sources import read
 
 SIGN = "sharded GGUF"
@@ -147,7 +148,7 @@ async def _list(remote: Remote) -> list[Listed]:
         data, headers = await remote.text(url, {}, MAX_PAGE)
         files += filter(None, map(_listed, _entries(data)))
         following = NEXT.search(headers.get("Link", ""))
-        url = url.join(URL(following[1], encoded=True)) if following else None
+        url = parse_url(following[1], url, "the next page of the repository's files") if following else None
     raise ServerError("the repository has too many files")
 
 

@@ -19,6 +19,7 @@ from yarl import URL
 from server.errors import Forbidden, UpstreamError
 from server.store.registry.hosts import CheckedResolver, Hosts
 from server.store.registry.settings import Settings
+from server.store.registry.urls import parse_url
 
 READ_BUFFER = 1 << 20
 MAX_REDIRECTS = 10
@@ -170,7 +171,4 @@ def redirect_target(response: aiohttp.ClientResponse, url: URL) -> URL:
     location = response.headers.get("Location", "")
     if not location:
         raise UpstreamError("http: no Location header in response", status=500)
-    try:
-        return url.join(URL(location, encoded=True))
-    except ValueError:
-        raise UpstreamError("a redirect leads to something that is no URL", status=500) from None
+    return parse_url(location, url, "the target of a redirect")

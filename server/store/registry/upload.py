@@ -25,6 +25,7 @@ from server.store.registry.sending import Sending
 from server.store.registry.settings import Settings
 from server.store.registry.source import PASSING
 from server.store.registry.transport import REDIRECTS, NetworkError, redirect_target
+from server.store.registry.urls import parse_url
 
 logger = logging.getLogger(__name__)
 
@@ -100,10 +101,7 @@ class Upload:
         text = response.headers.get("Docker-Upload-Location") or response.headers.get("Location") or ""
         if not text:
             raise UpstreamError("the registry does not say where to upload", status=500)
-        try:
-            following = url.join(URL(text, encoded=True))
-        except ValueError:
-            raise UpstreamError("the registry's place to upload is no URL", status=500) from None
+        following = parse_url(text, url, "the registry's place to upload")
         if following.authority == self._remote.origin.authority:  # behind a proxy registries think that they are http
             following = following.with_scheme(self._remote.origin.scheme)
         if not self._remote.owns(following):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, NoReturn
 
 from jinja2 import Environment, nodes, pass_context
@@ -29,7 +29,7 @@ MAX_COLUMN = 9999
 MAX_DIGITS = 308
 # Bytes know none of these limits, one character may be translated to a million, and a number is no text.
 UNSAFE_METHODS = frozenset({"encode", "translate", "maketrans", "to_bytes", "from_bytes"})
-LISTS: tuple[type, ...] = (list, tuple, type({}.keys()), type({}.values()), type({}.items()))
+LISTS: tuple[type[Collection[Any]], ...] = (list, tuple, type({}.keys()), type({}.values()), type({}.items()))
 PADDING = frozenset({"center", "ljust", "rjust", "zfill", "expandtabs"})
 # What may stand between ``%`` and its letter, with five digits or a width from the values; or a name with brackets,
 # behind which these two could hide.

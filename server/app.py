@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import errno
 import logging
+import platform
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -22,8 +23,8 @@ from aiohttp import web
 import modelfiles
 from server import options
 from server.api import admission, middleware, origins, routes
-from server.api.state import CONFIG, HOUSE, METRICS
-from server.config import Config, ConfigError
+from server.api.state import CONFIG, HOUSE, METRICS, REGISTRY
+from server.config import OLLAMA_VERSION, VERSION, Config, ConfigError
 from server.errors import ServerError
 from server.inference import House
 from server.manager.manager import ModelManager
@@ -32,6 +33,8 @@ from server.manager.resident import Resident
 from server.metrics import Metrics
 from server.store import builtin
 from server.store.library import Library
+from server.store.registry.client import Registry
+from server.store.registry.settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -50,9 +53,11 @@ def build_app(config: Config, house: House | None = None) -> web.Application:
     app.on_response_prepare.append(middleware.add_headers)
     routes.add_to(app.router)
     app[HOUSE] = house or build_house(config)
+    app[REGISTRY] = Registry(app[HOUSE].library, registry_settings(config))
     app[METRICS].watch(lambda: gauges(app[HOUSE].manager.resident()))
     if house is None:
         app.cleanup_ctx.append(_rooms)
+    app.cleanup_ctx.append(_registry)
     app.cleanup_ctx.append(_lag)
     return app
 
@@ -95,6 +100,28 @@ def option_defaults(config: Config) -> dict[str, Any]:
         return options.parse({name: value for name, value in given.items() if value not in (None, 0)})
     except ServerError as error:
         raise ConfigError([f"{error.message} (OLLAMA_NUM_PARALLEL, OLLAMA_KV_CACHE_TYPE)"]) from None
+
+
+def registry_settings(config: Config) -> Settings:
+    """What the registries' room needs of the configuration."""
+    machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
+    return Settings(
+        registries=config.registries,
+        mirrors=dict(config.mirrors),
+        proxies={"http": config.http_proxy, "https": config.https_proxy},
+        no_proxy=config.no_proxy,
+        key=config.key,
+        logins=config.docker_config / "config.json",
+        hf_token=config.hf_token,
+        hf_cache=config.hf_home / "hub",
+        # registry.ollama.ai gives models only to an Ollama that is new enough for them
+        agent=f"ollama/{OLLAMA_VERSION} ({machine} {platform.system().lower()}) llamada/{VERSION}",
+    )
+
+
+async def _registry(app: web.Application) -> AsyncIterator[None]:
+    yield
+    await app[REGISTRY].close()
 
 
 async def _rooms(app: web.Application) -> AsyncIterator[None]:

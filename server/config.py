@@ -137,6 +137,22 @@ def cache_type(text: str) -> str:
     return text.lower()
 
 
+def mirrors(text: str) -> tuple[tuple[str, str], ...]:
+    """``registry.ollama.ai=https://mirror.example:5000, hf.co=…``: the URL to ask first for models of a host."""
+    found = []
+    for word in words(text):
+        host, separator, url = (part.strip() for part in word.partition("="))
+        if not separator or not re.fullmatch(r"https?://[^/?#@\s]+/?", url):
+            raise ValueError("must be HOST=URL, URLs without a path, separated by commas")
+        found.append((host.lower(), url.rstrip("/")))
+    return tuple(found)
+
+
+def proxy(text: str) -> str:
+    """Other programs read this variable too: what no proxy of ours could be is told when it would be used."""
+    return text if "://" in text else f"http://{text}"
+
+
 @dataclass(frozen=True, slots=True)
 class Address:
     """Where a server is: what OLLAMA_HOST says, to the server that binds there and to its clients."""
@@ -204,9 +220,9 @@ def _is_host(text: str) -> bool:
 # -- all of them ----------------------------------------------------------------------------------------
 
 
-def setting(default: T, env: str, parse: Callable[[str], T]) -> T:
-    """A field of ``Config`` with the variable that sets it."""
-    made: T = field(default=default, metadata={"env": env, "parse": parse})
+def setting(default: T, env: str, parse: Callable[[str], T], *, secret: bool = False) -> T:
+    """A field of ``Config`` with the variable that sets it (or several spellings of it, the first wins)."""
+    made: T = field(default=default, repr=not secret, metadata={"env": env, "parse": parse})
     return made
 
 
@@ -242,6 +258,16 @@ class Config:
     hang_timeout: float = setting(60.0, "LLAMADA_HANG_TIMEOUT", timeout)
     max_connections: int = setting(512, "LLAMADA_MAX_CONNECTIONS", count)
     max_connections_per_ip: int = setting(64, "LLAMADA_MAX_CONNECTIONS_PER_IP", count)
+    # registries
+    registries: tuple[str, ...] = setting((), "LLAMADA_REGISTRIES", words)
+    mirrors: tuple[tuple[str, str], ...] = setting((), "LLAMADA_MIRRORS", mirrors)
+    key: Path = setting(Path("~/.ollama/id_ed25519"), "LLAMADA_KEY", Path)
+    docker_config: Path = setting(Path("~/.docker"), "DOCKER_CONFIG", Path)
+    hf_home: Path = setting(Path("~/.cache/huggingface"), "HF_HOME", Path)
+    hf_token: str = setting("", "HF_TOKEN", str, secret=True)
+    http_proxy: str = setting("", "HTTP_PROXY http_proxy", proxy)
+    https_proxy: str = setting("", "HTTPS_PROXY https_proxy", proxy)
+    no_proxy: tuple[str, ...] = setting((), "NO_PROXY no_proxy", words)
     # the command line
     nohistory: bool = setting(False, "OLLAMA_NOHISTORY", boolean)
     editor: str = setting("", "OLLAMA_EDITOR", str)
@@ -251,7 +277,7 @@ class Config:
     warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("models", "data_dir"):
+        for name in ("models", "data_dir", "key", "docker_config", "hf_home"):
             object.__setattr__(self, name, folder(str(getattr(self, name))))
 
     @classmethod
@@ -265,9 +291,10 @@ class Config:
         }
         given |= _from_toml(environ, problems)
         for name, f in known.items():
-            value = environ.get(f.metadata["env"], "").strip().strip("\"'").strip()
-            if value:
-                given[name] = (f.metadata["env"], value)
+            for variable in reversed(f.metadata["env"].split()):
+                value = environ.get(variable, "").strip().strip("\"'").strip()
+                if value:
+                    given[name] = (variable, value)
         given |= {name: (f"--{name.replace('_', '-')}", v) for name, v in (flags or {}).items() if v is not None}
         values = {name: _parsed(known[name], label, v, problems) for name, (label, v) in given.items()}
         if problems:

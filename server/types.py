@@ -159,7 +159,7 @@ class ModelSpec:
     ``name`` is the short display name (always with tag), ``full_name`` has host and namespace. ``digest`` is
     the hex SHA-256 of the manifest's bytes, ``weights_digest`` that of the model blob. ``template`` is the Go
     TEMPLATE layer, None where the GGUF's own Jinja (or nothing) speaks. ``parameters`` are the PARAMETER
-    lines by option name.
+    lines by option name. ``parts``: the further files of weights that are split, in order.
     """
 
     name: str
@@ -186,6 +186,7 @@ class ModelSpec:
     renderer: str = ""
     parser: str = ""
     parent: str = ""
+    parts: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,6 +58,8 @@ def key_of(spec: ModelSpec) -> str:
     """What a worker belongs to: the weights and all that is loaded beside them. Names that share these share it."""
     parts = (
         spec.weights_digest or str(spec.weights),
+        *map(str, spec.parts),
+        "|",
         *map(str, spec.adapters),
         "|",
         *map(str, spec.projectors),
@@ -69,7 +71,7 @@ def key_of(spec: ModelSpec) -> str:
 
 def files_of(spec: ModelSpec) -> set[Path]:
     draft = {spec.draft} if spec.draft is not None else set()
-    return {spec.weights, *spec.adapters, *spec.projectors, *draft}
+    return {spec.weights, *spec.parts, *spec.adapters, *spec.projectors, *draft}
 
 
 class Residency:

@@ -8,7 +8,7 @@ by digest. The name stands for the new layers only at the very end.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import ExitStack, aclosing
 from types import MappingProxyType
 from typing import Any
@@ -28,7 +28,7 @@ NO_DIGEST = "0000000000000000000"
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 Event = dict[str, Any]
-Pull = Callable[[str], AsyncIterator[Event]]
+Pull = Callable[[str], AsyncGenerator[Event, None]]
 
 
 async def create(
@@ -46,8 +46,9 @@ async def create(
             if await asyncio.to_thread(sources.find_base, request.source) is None:
                 if pull is None:
                     raise ModelNotFound(f"model '{request.source}' not found")
-                async for event in pull(request.source):
-                    yield event
+                async with aclosing(pull(request.source)) as events:
+                    async for event in events:
+                        yield event
             await asyncio.to_thread(sources.add_base, request.source)
         elif request.files is None:
             raise InvalidRequest("neither 'from' or 'files' was specified")
@@ -70,7 +71,7 @@ async def create(
                     async for event in events:
                         yield event
             else:
-                parts.append(weights.part)
+                parts += [weights.part, *weights.more]
 
         assembly = Assembly(library, request, sources, parts, pins)
         config, made = await asyncio.to_thread(assembly.build)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import struct
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -178,7 +178,7 @@ def go_quote(text: str) -> str:
 def modelfile(
     record: Record,
     licenses: list[str],
-    paths: Mapping[str, list[Path]],
+    paths: Mapping[str, Sequence[Path | str]],
     system: str,
     parameters: Mapping[str, Any],
 ) -> str:
@@ -188,7 +188,7 @@ def modelfile(
         (files.get("model") or [record.entry.name.short()])[0],
         adapters=files.get("adapter", ()),
         drafts=files.get("draft", ()),
-        projectors=files.get("projector", ()),
+        projectors=[*files.get("model", [])[1:], *files.get("projector", [])],  # the parts of split weights come first
         template=record.shown_template,
         system=system,
         renderer=record.config.renderer,

@@ -28,6 +28,7 @@ FEW_VALUES = frozenset({"TQ1_0", "TQ2_0", "Q1_0", "Q2_0"})
 # Activations of a running model, integers, or what libllama cannot make.
 NOT_FOR_WEIGHTS = frozenset({"Q8_1", "Q8_K", "F64", "NVFP4"}) | INTEGERS
 BLOCKS = MappingProxyType({kind.name: kind.block for kind in TENSOR_TYPES.values()})
+STORED = MappingProxyType({kind.name: (kind.block, kind.size) for kind in TENSOR_TYPES.values()})
 FOR_WEIGHTS = tuple(name for name in BLOCKS if name not in NOT_FOR_WEIGHTS)
 SUBSTITUTES = frozenset({"IQ4_NL", "Q4_0", "Q5_0", "Q5_1", "Q8_0", "F16"})
 # File types whose name is not that of the tensor type that most of their tensors have.
@@ -136,3 +137,15 @@ def substitutes_text(file_type: str, found: Sequence[Sized], total: int) -> str:
         f"{len(found)} of {total} tensors have rows of {widths} values, no multiple of the {BLOCKS[main]} that {main} "
         f"packs together; they are stored as {types}, so the model is larger than {file_type} suggests"
     )
+
+
+# -- what a model consists of -------------------------------------------------------------------------------
+
+
+def bits_per_weight(tensors: Iterable[tuple[str, int]]) -> tuple[int, float]:
+    """(bytes, bits per weight) of tensors given as (type, number of elements)."""
+    nbytes = elements = 0
+    for name, count in tensors:
+        nbytes += count * STORED[name][1] // STORED[name][0]
+        elements += count
+    return nbytes, 8 * nbytes / elements if elements else 0.0

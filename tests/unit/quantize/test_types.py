@@ -39,7 +39,12 @@ def test_every_type_that_needs_no_help(dense, tmp_path, name):
     assert not told
 
 
-@pytest.mark.parametrize("name", sorted(NEEDS_IMATRIX))
+SEARCHED_FOR_LONG = {"IQ1_M", "IQ2_M", "IQ2_S"}  # llama.cpp builds their grids for some seconds
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n in SEARCHED_FOR_LONG)) for n in sorted(NEEDS_IMATRIX)]
+)
 def test_types_that_need_an_importance_matrix(dense, matrix, tmp_path, name):
     with pytest.raises(UnsupportedType, match=rf"^{name} needs an importance matrix.*calibrate_self"):
         quantize(dense, tmp_path / "out", name, nothing, Settings(threads=1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,14 +28,15 @@ Report = Callable[[int, int], None]
 
 
 @contextmanager
-def context(model: Any, *, window: int, sequences: int = 1, watch: Any = None) -> Iterator[Any]:
-    """A context of exact arithmetic: a matrix should not depend on how the KV cache is stored."""
+def context(model: Any, *, window: int, threads: int, sequences: int = 1, watch: Any = None) -> Iterator[Any]:
+    """A context of exact arithmetic: a matrix should not depend on how the KV cache is stored. ``threads`` 0: all."""
     params = lib.llama_context_default_params()
     params.n_ctx = window * sequences
     params.n_batch = params.n_ubatch = max(window if sequences == 1 else sequences, 32)
     params.n_seq_max = sequences
     params.type_k = params.type_v = 0  # F32
     params.flash_attn_type = 0
+    params.n_threads = params.n_threads_batch = threads or _cores()
     params.no_perf = True
     if watch is not None:
         params.cb_eval = watch
@@ -45,6 +47,10 @@ def context(model: Any, *, window: int, sequences: int = 1, watch: Any = None) -
         yield pointer
     finally:
         lib.llama_free(pointer)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def decode(pointer: Any, tokens: Tokens, positions: Tokens, sequences: Tokens) -> int:
@@ -107,7 +113,7 @@ def _text(path: Path) -> bytes:
         raise InvalidSource(f"the calibration text cannot be read: {reason}") from error
 
 
-def of_itself(model: Any, chunk: int, chunks: int, report: Report) -> list[Tokens]:
+def of_itself(model: Any, chunk: int, chunks: int, threads: int, report: Report) -> list[Tokens]:
     """What the model writes when it is left alone: drawn at temperature 1 from the likeliest tokens, the same every
     time, without end-of-text. InvalidSource for a model that writes nothing."""
     vocabulary = lib.llama_model_get_vocab(model)
@@ -115,16 +121,20 @@ def of_itself(model: Any, chunk: int, chunks: int, report: Report) -> list[Token
     written: list[Tokens] = []
     for first in range(0, chunks, PARALLEL):
         count = min(PARALLEL, chunks - first)
-        with context(model, window=chunk, sequences=count) as pointer:
+
+        def done(tokens: int, before: int = first * chunk) -> None:
+            report(before + tokens, chunks * chunk)
+
+        with context(model, window=chunk, threads=threads, sequences=count) as pointer:
             if not lib.llama_get_memory(pointer) or lib.llama_model_has_encoder(model):
                 raise InvalidSource("this model writes no text of its own: give a calibration text")
-            report(first * chunk, chunks * chunk)
-            written += _write(pointer, vocabulary, chunk, count, random)
-    report(chunks * chunk, chunks * chunk)
+            written += _write(pointer, vocabulary, chunk, count, random, done)
     return written
 
 
-def _write(pointer: Any, vocabulary: Any, chunk: int, count: int, random: np.random.Generator) -> list[Tokens]:
+def _write(
+    pointer: Any, vocabulary: Any, chunk: int, count: int, random: np.random.Generator, done: Callable[[int], None]
+) -> list[Tokens]:
     size = lib.llama_vocab_n_tokens(vocabulary)
     ends = [token for token in range(size) if lib.llama_vocab_is_eog(vocabulary, token)]
     written = np.empty((count, chunk), np.int32)
@@ -137,6 +147,7 @@ def _write(pointer: Any, vocabulary: Any, chunk: int, count: int, random: np.ran
         logits = np.ctypeslib.as_array(lib.llama_get_logits(pointer), (count, size)).copy()
         logits[:, ends] = -np.inf
         written[:, at + 1] = [_draw(row, random) for row in logits]
+        done(count * (at + 2))
     return list(written)
 
 

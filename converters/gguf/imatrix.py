@@ -80,7 +80,7 @@ def compute(
             _read(model, pieces, sums, threads, report)
         else:
             count = chunks or calibration.SELF_CHUNKS
-            pieces = calibration.of_itself(model, chunk, count, lambda done, total: report(done, 2 * total))
+            pieces = calibration.of_itself(model, chunk, count, threads, lambda done, total: report(done, 2 * total))
             _read(model, pieces, sums, threads, lambda done, total: report(total + done, 2 * total))
     if not sums.squares:
         raise InvalidSource("no weight of this model is multiplied in a way that an importance matrix could describe")
@@ -96,9 +96,8 @@ def _window(model: Any, chunk: int) -> int:
 def _read(model: Any, pieces: Sequence[Tokens], sums: Sums, threads: int, report: Callable[[int, int], None]) -> None:
     watch = Watch(sums)
     total, done = sum(map(len, pieces)), 0
-    with calibration.context(model, window=max(map(len, pieces)), watch=watch.callback) as pointer:
-        if threads:
-            lib.llama_set_n_threads(pointer, threads, threads)
+    window = max(map(len, pieces))
+    with calibration.context(model, window=window, threads=threads, watch=watch.callback) as pointer:
         for piece in pieces:
             if memory := lib.llama_get_memory(pointer):
                 lib.llama_memory_clear(memory, True)

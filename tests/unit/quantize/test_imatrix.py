@@ -67,7 +67,7 @@ def test_the_models_own_words_are_the_same_every_time(dense):
 
 def test_its_own_words_hold_no_end_of_text(dense):
     with Log() as log, loaded(dense, log) as model:
-        pieces = calibration.of_itself(model, 64, 3, nothing)
+        pieces = calibration.of_itself(model, 64, 3, 1, nothing)
         ends = {t for t in range(512) if watch.lib.llama_vocab_is_eog(watch.lib.llama_model_get_vocab(model), t)}
     assert [len(piece) for piece in pieces] == [64] * 3
     assert ends

@@ -80,6 +80,7 @@ class Projector:
             if OF_TEXT.search(name):
                 continue
             own = re.sub(r"^model\.(?=visual|vision_tower|multi_modal_projector)", "", name)
+            own = re.sub(r"^vision_tower\.(?!vision_model\.)", "vision_tower.vision_model.", own)  # transformers 5
             if re.search(self.drop, own):
                 continue
             found = next(((names, row.step) for row in self.tensors if (names := row.match(own))), None)

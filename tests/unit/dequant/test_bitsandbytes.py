@@ -16,6 +16,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     bnb = pytest.importorskip("bitsandbytes")
 BASE = "model.layers.0.mlp.up_proj"
+pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 @pytest.fixture(autouse=True)

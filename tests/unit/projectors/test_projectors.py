@@ -130,6 +130,9 @@ def test_halves_for_matrices_only(kind, tmp_path):
     for tensor in GGUFReader(tmp_path / "out.gguf").tensors:
         wide = len(tensor.shape) < 2 or tensor.name in ("v.position_embd.weight", "v.class_embd")
         assert tensor.tensor_type.name == ("F32" if wide or (kind == "gemma3" and "patch" in tensor.name) else "F16")
+    older = {name.replace("vision_tower.", "model.vision_tower.vision_model."): t for name, t in tensors.items()}
+    names = [{name for found, *_ in of_checkpoint(config, {}).outputs(t) for name in found} for t in (tensors, older)]
+    assert names[0] == names[1] == {t.name for t in GGUFReader(tmp_path / "out.gguf").tensors}
     with pytest.raises(OutputExists):
         write(of_checkpoint(config, {}), tensors, tmp_path / "out.gguf")
     with pytest.raises(UnsupportedType):

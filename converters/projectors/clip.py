@@ -35,22 +35,22 @@ def llava(settings: Settings) -> Projector:
             f'LLaVA with a vision tower of the type "{str(kind)[:40]}" cannot be converted, only with CLIP'
         )
     layer, count = settings.whole.get("vision_feature_layer", -2), settings.size("num_hidden_layers")
-    if type(layer) is not int or not -count <= layer < 0:
+    if type(layer) is not int or not -count <= layer < -1:
         raise Unsupported(
-            f'"vision_feature_layer": {str(layer)[:40]} cannot be converted, only one counted from the end'
+            f'"vision_feature_layer": {str(layer)[:40]} is not known, only one before the last, such as -2'
         )
     if settings.whole.get("vision_feature_select_strategy", "default") != "default":
         raise Unsupported('"vision_feature_select_strategy" must be "default": mtmd leaves the class token out')
-    used = count + layer + 1
+    there = count + layer + 2  # mtmd leaves out the last block that it is given
     keys = settings.common(
         width="hidden_size",
         feed_forward=settings.size("intermediate_size"),
-        count=used,
+        count=there,
         heads="num_attention_heads",
         image=settings.size("image_size"),
         epsilon=settings.number("layer_norm_eps", 1e-5),
     )
-    unused = "|".join(str(n) for n in range(used, count)) or "$^"
+    unused = "|".join(str(n) for n in range(there, count)) or "$^"
     return Projector(
         "mlp",
         TENSORS,

@@ -34,7 +34,7 @@ WINDOWS = {"fullatt_block_indexes": [1], "window_size": 112}
 def llava():
     config = transformers.LlavaConfig(
         vision_config=transformers.CLIPVisionConfig(**CLIP), text_config=transformers.LlamaConfig(**TEXT),
-        image_token_index=3, vision_feature_layer=-2, vision_feature_select_strategy="default",
+        image_token_index=3, vision_feature_layer=-3, vision_feature_select_strategy="default",
     )  # fmt: skip
     return transformers.LlavaForConditionalGeneration(config), 32
 
@@ -151,6 +151,7 @@ def test_what_is_not_known():
     for changed, message in (
         ({"vision_config": CLIP | {"model_type": "pixtral"}}, "pixtral"),
         ({"vision_feature_layer": [1, 2]}, "vision_feature_layer"),
+        ({"vision_feature_layer": -1}, "vision_feature_layer"),
         ({"vision_feature_select_strategy": "full"}, "class token"),
         ({"vision_config": CLIP | {"hidden_act": "relu"}}, "hidden_act"),
     ):

@@ -1,9 +1,13 @@
-"""LLaVA 1.5 and its kind: a CLIP tower whose last layers are left out, and two linears with a GELU between."""
+"""LLaVA 1.5 and its kind: a CLIP tower whose last layers are left out, and two linears with a GELU between.
+
+llama.cpp's mtmd (as of 0.3.36) puts the class token last but still leaves out the first row: the text model reads the
+second to the last patch, each exact, and then the class token. No file can change that.
+"""
 
 from __future__ import annotations
 
 from converters.errors import Unsupported
-from converters.projectors.table import Projector, Settings, Tensor, blocks
+from converters.projectors.table import Projector, Settings, Tensor, blocks, first_last
 
 TOWER = "vision_tower.vision_model."
 LAYERS = f"{TOWER}encoder.layers."
@@ -20,7 +24,7 @@ BLOCK = blocks(
 TENSORS = (
     Tensor(f"{TOWER}embeddings.class_embedding", ("v.class_embd",)),
     Tensor(f"{TOWER}embeddings.patch_embedding.*", ("v.patch_embd.*",)),
-    Tensor(f"{TOWER}embeddings.position_embedding.weight", ("v.position_embd.weight",)),
+    Tensor(f"{TOWER}embeddings.position_embedding.weight", ("v.position_embd.weight",), first_last),
     Tensor(f"{TOWER}pre_layrnorm.*", ("v.pre_ln.*",)),  # as transformers spells it
     *BLOCK,
     Tensor("multi_modal_projector.linear_1.*", ("mm.0.*",)),

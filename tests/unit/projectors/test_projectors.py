@@ -119,6 +119,8 @@ def test_mtmd_sees_what_transformers_sees(kind, tmp_path):
     text = seeing.text_model(tmp_path / "text.gguf", rotated_in_three=kind.startswith("qwen"))
     found, reference = seeing.see(out, text, image), expected(kind, model, image)
     assert found.shape == reference.shape
+    if kind == "llava":  # mtmd leaves out the first patch, and ends with the class token
+        found, reference = found[:-1], reference[1:]
     spread = reference.std()
     assert np.abs(found - reference).max() < 5e-3 * spread, (np.abs(found - reference).max(), spread)
 

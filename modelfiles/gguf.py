@@ -256,7 +256,9 @@ def join(parts: Sequence[Header]) -> Header:
     first, names = parts[0], set[str]()
     for number, part in enumerate(parts):
         if part.split_count != len(parts) or part.integer("split.no") != number:
-            raise GGUFError(f"part {number + 1} of {first.split_count} of a split model is missing or in the wrong place")
+            raise GGUFError(
+                f"part {number + 1} of {first.split_count} of a split model is missing or in the wrong place"
+            )
         mine = {tensor.name for tensor in part.tensors}
         if not mine.isdisjoint(names):
             raise GGUFError("a tensor is in two parts of a split model")

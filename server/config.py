@@ -24,6 +24,7 @@ VERSION = "0.1.0"
 OLLAMA_VERSION = "0.34.0"
 """The Ollama whose API this server speaks; clients compare it with the version they need."""
 
+LONGEST = 100 * 365 * 86400.0
 UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 DURATION_PART = re.compile(r"(\d+\.?\d*|\.\d+)([^\d.]*)")
 
@@ -79,14 +80,15 @@ def parse_duration(text: str) -> float:
 
 
 def seconds(text: str) -> float:
-    """A duration, or a bare number of seconds."""
-    return float(text) if re.fullmatch(r"[-+]?\d+(\.\d+)?", text) else parse_duration(text)
+    """A duration, or a bare number of seconds; never more than a clock can count."""
+    value = float(text) if re.fullmatch(r"[-+]?\d+(\.\d+)?", text) else parse_duration(text)
+    return max(-LONGEST, min(value, LONGEST))
 
 
 def keep_alive(text: str) -> float:
-    """As ``seconds``; anything negative is ``FOREVER``."""
+    """As ``seconds``; anything negative, or longer than a lifetime, is ``FOREVER``."""
     value = seconds(text)
-    return FOREVER if value < 0 else value
+    return FOREVER if not 0 <= value < LONGEST else value
 
 
 def timeout(text: str) -> float:
@@ -115,6 +117,13 @@ def count(text: str) -> int:
 
 def level(text: str) -> int:
     return int(text) if text in ("0", "1", "2") else int(boolean(text))
+
+
+def folder(text: str) -> Path:
+    try:
+        return Path(text).expanduser().absolute()
+    except RuntimeError:  # "~name" of a user that there is not
+        raise ValueError("this machine has no such home directory; give a whole path") from None
 
 
 def words(text: str) -> tuple[str, ...]:
@@ -168,6 +177,8 @@ class Address:
             if not re.fullmatch(r"\d{1,5}", given) or int(given) > 65535:
                 raise ValueError(f"port {given!r} is not a number between 0 and 65535")
             port = int(given)
+        if not _is_host(host):
+            raise ValueError(f"{host!r} is no host name and no address")
         return cls(scheme, host if (host or given) else "127.0.0.1", port, f"/{path.strip('/')}" if path else "")
 
     @property
@@ -197,6 +208,15 @@ def _split_port(text: str) -> tuple[str, str]:
     return host, port
 
 
+def _is_host(text: str) -> bool:
+    """Whether the system may be asked for it at all."""
+    try:
+        text.encode("idna")
+    except UnicodeError:
+        return False
+    return re.search(r"[\s\x00-\x1f@\\]", text) is None
+
+
 # -- all of them ----------------------------------------------------------------------------------------
 
 
@@ -211,8 +231,8 @@ class Config:
     """Times are seconds (0 = none, keep_alive < 0 = for ever), sizes bytes, counts 0 = choose."""
 
     host: Address = setting(Address(), "OLLAMA_HOST", Address.parse)
-    models: Path = setting(Path("~/.ollama/models"), "OLLAMA_MODELS", Path)
-    data_dir: Path = setting(Path("~/.llamada"), "LLAMADA_DATA_DIR", Path)
+    models: Path = setting(Path("~/.ollama/models"), "OLLAMA_MODELS", folder)
+    data_dir: Path = setting(Path("~/.llamada"), "LLAMADA_DATA_DIR", folder)
     origins: tuple[str, ...] = setting((), "OLLAMA_ORIGINS", words)
     debug: int = setting(0, "OLLAMA_DEBUG", level)
     noprune: bool = setting(False, "OLLAMA_NOPRUNE", boolean)
@@ -258,15 +278,18 @@ class Config:
 
     def __post_init__(self) -> None:
         for name in ("models", "data_dir", "key", "docker_config", "hf_home"):
-            object.__setattr__(self, name, getattr(self, name).expanduser().absolute())
+            object.__setattr__(self, name, folder(str(getattr(self, name))))
 
     @classmethod
     def load(cls, environ: Mapping[str, str] | None = None, flags: Mapping[str, Any] | None = None) -> Config:
         """``flags`` by field name, None = not given; ``environ`` None = the process's own."""
         environ = os.environ if environ is None else environ
         problems: list[str] = []
-        given = _from_toml(environ, problems)
         known = {f.name: f for f in dataclasses.fields(cls) if f.metadata}
+        given: dict[str, tuple[str, Any]] = {
+            name: (known[name].metadata["env"], known[name].default) for name in ("models", "data_dir")
+        }
+        given |= _from_toml(environ, problems)
         for name, f in known.items():
             for variable in reversed(f.metadata["env"].split()):
                 value = environ.get(variable, "").strip().strip("\"'").strip()
@@ -284,13 +307,14 @@ class Config:
 def _from_toml(environ: Mapping[str, str], problems: list[str]) -> dict[str, tuple[str, Any]]:
     """The settings of ``llamada.toml`` (LLAMADA_CONFIG, or the one in the data directory if there is one)."""
     named = environ.get("LLAMADA_CONFIG", "")
-    path = Path(named or Path(environ.get("LLAMADA_DATA_DIR") or "~/.llamada") / "llamada.toml").expanduser()
-    if not named and not path.is_file():
-        return {}
+    text = named or f"{environ.get('LLAMADA_DATA_DIR') or '~/.llamada'}/llamada.toml"
     try:
+        path = folder(text)
+        if not named and not os.path.isfile(path):  # unlike Path's, it is never an error
+            return {}
         table = tomllib.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
-        problems.append(f"{path}: {error}")
+        problems.append(f"{text}: {error}")
         return {}
     known = {f.name for f in dataclasses.fields(Config) if f.metadata}
     problems += [f"{path.name}: {name} is not a setting" for name in table if name not in known]

@@ -249,7 +249,7 @@ class Sampling:
 @dataclass(frozen=True, slots=True)
 class Limits:
     """When a generation stops. ``num_predict`` -1 = until the model stops (bounded by 10 windows),
-    -2 = until the window is full. ``num_ctx`` 0 = the runner's window."""
+    -2 = until the window is full. ``num_keep`` -1 = all of the prompt. ``num_ctx`` 0 = the runner's window."""
 
     num_predict: int = -1
     num_keep: int = 4

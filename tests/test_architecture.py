@@ -40,7 +40,7 @@ ROOMS: dict[str, set[str]] = {
     "server.hardware": {"modelfiles"},
     "server.runners": set(),
     "server.manager": {"server.runners", "server.hardware", "server.store"},
-    "server.inference": {"server.store", "server.manager"},
+    "server.inference": {"server.store", "server.manager", "modelfiles"},  # what of a history models are shown
     "server.api": SERVING - {"server.runners"},
     "server.app": SERVING,
     "server.inprocess": SERVING | {"server.app"},

@@ -6,13 +6,14 @@ Whatever reads or writes the disk runs in a thread, so that streams beside it go
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from aiohttp import web
 
 from server.api import requestlog
 from server.api.bodies import read_json
-from server.api.decode import ANY, BOOL, OBJECT, STRING, Struct, decode, map_of
+from server.api.decode import ANY, BOOL, OBJECT, STRING, Struct, decode, list_of, map_of
 from server.api.progress import answer_events
 from server.api.requests import MESSAGES, message
 from server.api.state import CONFIG, HOUSE, REGISTRY
@@ -27,6 +28,7 @@ from server.store.library import Library
 from server.store.requests import CreateRequest, check
 from server.store.show import local_time
 
+EPOCH = datetime.fromtimestamp(0, UTC)
 CHUNK = 1 << 20
 BLOB_SECONDS_PER_CHUNK = 30.0
 
@@ -45,6 +47,10 @@ CREATE = Struct(
         "files": FILES,
         "adapters": FILES,
         "draft_files": FILES,
+        "imatrix": FILES,
+        "calibration": FILES,
+        **dict.fromkeys(("calibrate_self", "keep_imatrix", "allow_requantize"), BOOL),
+        "tensor_types": list_of(STRING, "[]string", most=1024),
         "license": ANY,
         "parameters": OBJECT,
         "messages": MESSAGES,
@@ -159,6 +165,7 @@ async def create(request: web.Request) -> web.StreamResponse:
         source=fields.get("from", ""),
         quantize=fields.get("quantize") or fields.get("quantization", ""),
         messages=tuple(message(item or {}) for item in fields.get("messages", ())),
+        tensor_types=tuple(text or "" for text in fields.get("tensor_types", ())),
         **{name: fields[name] for name in PASSED_ON if name in fields},
     )
     check(wanted)
@@ -171,6 +178,7 @@ async def create(request: web.Request) -> web.StreamResponse:
 PASSED_ON = (
     *("files", "adapters", "draft_files", "draft_quantize", "template", "system", "license", "parameters"),
     *("renderer", "parser", "requires", "info", "remote_host"),
+    *("imatrix", "calibration", "calibrate_self", "keep_imatrix", "allow_requantize"),
 )
 
 
@@ -198,7 +206,7 @@ def _resident(entry: Resident) -> dict[str, Any]:
         "size": entry.size,
         "digest": spec.digest,
         "details": details,
-        "expires_at": local_time(int(entry.expires_at.timestamp() * 10**9)),
+        "expires_at": local_time((entry.expires_at - EPOCH) // timedelta(microseconds=1) * 1000),
         "size_vram": entry.size_vram,
         "context_length": entry.context_length,
         "state": entry.state,

@@ -102,7 +102,7 @@ def parse_think(text: str | None) -> bool | str | None:
         return None
     known: dict[str, bool | str] = {"true": True, "": True, "false": False} | {level: level for level in THINK_LEVELS}
     if text not in known:
-        raise CliError(f'invalid value for --think: "{text}" (must be true, false, {", ".join(THINK_LEVELS)})')
+        raise CliError(f'invalid value for --think: "{text}" (must be true, false, high, medium, low, or max)')
     return known[text]
 
 

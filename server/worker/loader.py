@@ -73,7 +73,7 @@ class Room:
             top_logprobs=generation.top_logprobs,
             want_context=generation.want_context,
             truncated=prepared.truncated,
-            keep=limits.num_keep + int(vocabulary.add_bos),
+            keep=len(prepared.tokens) if limits.num_keep < 0 else limits.num_keep + int(vocabulary.add_bos),
         )
 
     def grow(self, done: Callable[[Context | None], None]) -> threading.Thread | None:

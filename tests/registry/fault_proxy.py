@@ -122,7 +122,7 @@ class FaultProxy:
         finally:
             up.cancel()
             await asyncio.gather(up, return_exceptions=True)
-            their_writer.close()
+            their_writer.transport.abort()  # nothing of it is wanted any more, sent or not
 
     async def _body(
         self, fault: Fault | None, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, count: bool

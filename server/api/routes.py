@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from server.api import library, ollama, openai, openai_requests, openapi, requests, system
+from server.api import (
+    anthropic,
+    anthropic_requests,
+    library,
+    ollama,
+    openai,
+    openai_requests,
+    openapi,
+    requests,
+    system,
+)
 from server.api.openapi import Route
 from server.api.streaming import json_response
 
@@ -65,6 +75,21 @@ ROUTES = (
     Route("POST", "/v1/embeddings", openai.embeddings, "OpenAI: embed texts", openai_requests.EMBEDDING),
     Route("GET", "/v1/models", openai.models, "OpenAI: the models of the store"),
     Route("GET", "/v1/models/{model}", openai.model, "OpenAI: one model"),
+    Route(
+        "POST",
+        "/v1/messages",
+        anthropic.messages,
+        "Anthropic: answer a conversation",
+        anthropic_requests.MESSAGES,
+        (JSON, EVENTS),
+    ),
+    Route(
+        "POST",
+        "/v1/messages/count_tokens",
+        anthropic.count_tokens,
+        "Anthropic: count a prompt's tokens",
+        anthropic_requests.COUNT,
+    ),
     Route("GET", "/healthz", system.healthz, "Whether the process answers"),
     Route("GET", "/readyz", system.readyz, "Whether every loaded model's engine answers"),
     Route("GET", "/metrics", system.metrics, "Prometheus metrics", kinds=("text/plain",)),

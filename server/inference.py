@@ -134,9 +134,7 @@ async def embed(house: House, request: EmbedRequest) -> Embeddings:
 async def tokenize(house: House, request: TokenizeRequest) -> tuple[int, ...]:
     spec = await resolve(house, request.model)
     async with house.manager.lease(spec, _merge(house, spec, request.options).load, request.keep_alive) as runner:
-        return await runner.tokenize(
-            request.text, add_special=request.add_special, parse_special=request.parse_special
-        )
+        return await runner.tokenize(request.text, add_special=request.add_special, parse_special=request.parse_special)
 
 
 async def detokenize(house: House, request: DetokenizeRequest) -> str:

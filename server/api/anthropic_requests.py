@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from server.api.anthropic_messages import messages, system
-from server.api.decode import BOOL, FLOAT, INT, OBJECT, STRING, ANY, Kind, Struct, Where, list_of
+from server.api.decode import ANY, BOOL, FLOAT, INT, OBJECT, STRING, Kind, Struct, Where, list_of
 from server.api.extras import EXTRAS, merged_options, refuse, refused
 from server.api.requests import MAX_MESSAGES, MAX_TOOLS, TOOL, check_images
 from server.api.requests import tools as in_order
@@ -159,7 +159,7 @@ def _tools(given: list[dict[str, Any] | None]) -> tuple[dict[str, Any], ...]:
 def _tool(given: dict[str, Any], where: str) -> dict[str, Any]:
     kind = given.get("type") or "custom"
     if kind != "custom":
-        raise InvalidRequest(f'{where}: type "{kind}" is not supported: only tools with an input_schema of your own are')
+        raise InvalidRequest(f'{where}: type "{kind}" is not supported: only tools with an input_schema are')
     if given.get("defer_loading"):
         raise InvalidRequest(f"{where}.defer_loading is not supported: give the tools that may be called")
     function = {"name": given.get("name"), "description": given.get("description") or ""}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 from typing import Any
 
@@ -203,7 +204,7 @@ def block(**fields: Any) -> dict[str, Any]:
         (block(type="document", source={"type": "base64", "data": "x"}), 400, "invalid_request_error",
          'messages.0.content.0.source: type "base64" is not supported: give the document\'s text'),
         (bad(tools=[{"type": "web_search_20250305", "name": "web_search"}]), 400, "invalid_request_error",
-         'tools.0: type "web_search_20250305" is not supported: only tools with an input_schema of your own are'),
+         'tools.0: type "web_search_20250305" is not supported: only tools with an input_schema are'),
         (bad(tools=[TOOL]), 400, "invalid_request_error",
          "registry.ollama.ai/library/nano:latest does not support tools"),
         (bad(mcp_servers=[{"url": "x"}]), 400, "invalid_request_error",
@@ -238,4 +239,5 @@ async def test_an_error_in_the_middle_is_an_event(client: Any, runner: Any) -> N
 async def test_large_images_are_not_text(client: Any) -> None:
     picture = base64.b64encode(b"x" * 9_000_000).decode()
     source = {"type": "base64", "media_type": "image/png", "data": picture}
-    assert (await post(client, **block(type="image", source=source)))[0] == 200
+    body = json.dumps(block(type="image", source=source)).encode()
+    assert (await client.post("/v1/messages", data=io.BytesIO(body))).status == 200

@@ -13,7 +13,10 @@ from server.api import (
     openai_requests,
     openapi,
     requests,
+    responses,
+    responses_requests,
     system,
+    tokens,
 )
 from server.api.openapi import Route
 from server.api.streaming import json_response
@@ -40,6 +43,8 @@ ROUTES = (
     Route("POST", "/api/chat", ollama.chat, "Answer a conversation", requests.CHAT, (STREAM, JSON)),
     Route("POST", "/api/embed", ollama.embed, "Embed one or many texts", requests.EMBED),
     Route("POST", "/api/embeddings", ollama.embeddings, "Embed one text (older form)", requests.EMBEDDINGS),
+    Route("POST", "/api/tokenize", tokens.tokenize, "The tokens of a text", tokens.TOKENIZE),
+    Route("POST", "/api/detokenize", tokens.detokenize, "The text of tokens", tokens.DETOKENIZE),
     Route("GET HEAD", "/api/tags", library.tags, "The models of the store"),
     Route("GET", "/api/ps", library.ps, "The models in memory"),
     Route("POST", "/api/show", library.show, "All about one model", library.SHOW),
@@ -70,6 +75,14 @@ ROUTES = (
         openai.completions,
         "OpenAI: complete a prompt",
         openai_requests.COMPLETION,
+        (JSON, EVENTS),
+    ),
+    Route(
+        "POST",
+        "/v1/responses",
+        responses.responses,
+        "OpenAI: answer a conversation, and remember it",
+        responses_requests.RESPONSE,
         (JSON, EVENTS),
     ),
     Route("POST", "/v1/embeddings", openai.embeddings, "OpenAI: embed texts", openai_requests.EMBEDDING),

@@ -51,14 +51,19 @@ class Logprob:
 class ChatRequest:
     """``options`` holds only what the client gave, already type-checked by ``server.options.parse``.
 
-    ``keep_alive``: seconds, negative = for ever, None = not given.
+    ``keep_alive``: seconds, negative = for ever, None = not given. ``tool_choice``: "auto", "none", "required", or
+    ``tool:`` and the name of the one tool to be called. ``parallel_tool_calls`` False = at most one call in the answer.
+    ``think_budget``: the most tokens to think, None = no bound.
     """
 
     model: str
     messages: tuple[Message, ...] = ()
     tools: tuple[dict[str, Any], ...] = ()
+    tool_choice: str = "auto"
+    parallel_tool_calls: bool = True
     format: Format = None
     think: Think = None
+    think_budget: int | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     keep_alive: float | None = None
     truncate: bool = True
@@ -100,6 +105,27 @@ class EmbedRequest:
     truncate: bool = True
     dimensions: int = 0
     normalize: bool = True
+    options: Mapping[str, Any] = field(default_factory=dict)
+    keep_alive: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizeRequest:
+    """``add_special``: with the tokens that the model wants around a text. ``parse_special``: the spelling of a
+    special token is that token."""
+
+    model: str
+    text: str
+    add_special: bool = False
+    parse_special: bool = True
+    options: Mapping[str, Any] = field(default_factory=dict)
+    keep_alive: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DetokenizeRequest:
+    model: str
+    tokens: tuple[int, ...]
     options: Mapping[str, Any] = field(default_factory=dict)
     keep_alive: float | None = None
 

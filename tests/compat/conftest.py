@@ -1,4 +1,4 @@
-"""One real server for the clients of a module, with the built-in model and a parrot (see ``parrot.py``) in its library."""
+"""One real server for the clients of a module, with the built-in model and a parrot (see ``parrot.py``)."""
 
 from __future__ import annotations
 

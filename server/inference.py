@@ -57,15 +57,28 @@ async def chat(house: House, request: ChatRequest) -> AsyncGenerator[Chunk, None
     spec = await resolve(house, request.model)
     if not request.messages and request.keep_alive == 0:
         return _unload(house, spec)
-    missing = ["tools"] if request.tools and "tools" not in spec.capabilities else []
+    tools = _tools(request)
+    missing = ["tools"] if tools and "tools" not in spec.capabilities else []
     think = _require(spec, request, "chat", missing)
     if not request.messages:
         return _load(house, spec, request)
     messages = spec.messages + request.messages
     if spec.system and request.messages[0].role != "system":
         messages = (Message("system", spec.system), *messages)
-    prompt = ChatPrompt(messages, request.tools, think)
+    prompt = ChatPrompt(messages, tools, request.tool_choice, think)
     return _generate(house, spec, request, prompt)
+
+
+def _tools(request: ChatRequest) -> tuple[dict[str, Any], ...]:
+    """The tools that the model is to see."""
+    choice = request.tool_choice
+    if choice.kind == "none":
+        return ()
+    if choice.kind == "required" and not request.tools:
+        raise InvalidRequest("a tool call is required, but the request has no tools")
+    if choice.name and not any((tool.get("function") or {}).get("name") == choice.name for tool in request.tools):
+        raise InvalidRequest(f'a call of the tool "{choice.name}" is required, but the request has no such tool')
+    return request.tools
 
 
 async def complete(house: House, request: CompletionRequest) -> AsyncGenerator[Chunk, None]:

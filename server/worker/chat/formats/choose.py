@@ -1,0 +1,60 @@
+"""Which row a template speaks: the one that reads what the template writes for a call, else by its markers."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+from modelfiles.render import Kind
+from modelfiles.tool_probe import CALLS, TOOLS, written_calls
+from server.types import ToolCall
+from server.worker.chat.formats import tool_parser
+from server.worker.chat.formats.derive import derived
+from server.worker.chat.formats.render import render
+from server.worker.chat.formats.row import ToolFormat, for_marker
+from server.worker.chat.formats.rows import BY_NAME, HERMES, ROWS
+from server.worker.chat.formats.schemas import schemas_of
+
+SPECIAL = re.compile(r"<[^<>\s]{1,40}>|\[e~\[|```")
+HARMONY = BY_NAME["gpt-oss"]
+
+
+@lru_cache(maxsize=64)
+def row_of(source: str, kind: Kind, marker: str = "") -> ToolFormat:
+    """``marker``: the text that a Go template has before its calls. Runs the template."""
+    if all(mark in source for mark in HARMONY.marks):
+        return HARMONY
+    text, count = written_calls(source, kind)
+    if text and (row := written_in(text, count)):
+        return row
+    marked = next((row for row in ROWS if row.marks and all(mark in source for mark in row.marks)), None)
+    if marked is not None and marked.openings:
+        return marked
+    return for_marker(marker) if marker else marked or HERMES
+
+
+def written_in(text: str, count: int = 2) -> ToolFormat | None:
+    """The row whose family writes ``CALLS`` as ``text``; one made for it where none is known."""
+    readers = [row for row in ROWS if row.kind != "harmony" and reads(row, text, count)]
+    exact = [row for row in readers if _squeezed(render(row, _calls(count))) in _squeezed(text)]
+    if exact or readers:
+        return (exact or readers)[0]
+    made = derived(text, count)
+    return made if made is not None and reads(made, text, count) else None
+
+
+def reads(row: ToolFormat, text: str, count: int = 2) -> bool:
+    """``row`` reads ``text`` as the calls of the probe, and leaves nothing but special tokens over."""
+    parser = tool_parser(row, schemas_of(TOOLS))
+    chunks = [*parser.feed(text), *parser.finish()]
+    calls = [(call.name, call.arguments) for chunk in chunks for call in chunk.tool_calls]
+    rest = SPECIAL.sub("", "".join(chunk.content for chunk in chunks))
+    return calls == list(CALLS[:count]) and not rest.strip()
+
+
+def _calls(count: int) -> list[ToolCall]:
+    return [ToolCall(name, arguments, f"abcdef12{n}", n) for n, (name, arguments) in enumerate(CALLS[:count])]
+
+
+def _squeezed(text: str) -> str:
+    return "".join(text.split())

@@ -30,20 +30,19 @@ def _tool(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
 TOOLS = [_tool(name, arguments) for name, arguments in CALLS]
 
 
-@lru_cache(maxsize=64)
-def written_calls(source: str, kind: Literal["go", "jinja"]) -> tuple[str, int]:
-    """The text in place of an answer's words, and for how many of ``CALLS``; ("", 0) where calls cannot be said."""
-    for count in (2, 1):
-        with contextlib.suppress(TemplateError):
-            calls = [
-                {"id": f"{SHORT_ID[:-1]}{n}", "type": "function", "function": {"name": name, "arguments": arguments}}
-                for n, (name, arguments) in enumerate(CALLS[:count])
-            ]
-            called = _rendered(source, kind, {"role": "assistant", "content": "", "tool_calls": calls})
-            said = _rendered(source, kind, {"role": "assistant", "content": SAID})
-            if all(name in (text := _difference(called, said)) for name, _ in CALLS[:count]):
-                return text, count
-    return "", 0
+@lru_cache(maxsize=128)
+def written_calls(source: str, kind: Literal["go", "jinja"], count: int = 2) -> str:
+    """The text in place of an answer's words for the first ``count`` of ``CALLS``; "" where they cannot be said."""
+    calls = [
+        {"id": f"{SHORT_ID[:-1]}{n}", "type": "function", "function": {"name": name, "arguments": arguments}}
+        for n, (name, arguments) in enumerate(CALLS[:count])
+    ]
+    with contextlib.suppress(TemplateError):
+        called = _rendered(source, kind, {"role": "assistant", "content": "", "tool_calls": calls})
+        text = _difference(called, _rendered(source, kind, {"role": "assistant", "content": SAID}))
+        if all(name in text for name, _ in CALLS[:count]):
+            return text
+    return ""
 
 
 def shows_tools(source: str, kind: Literal["go", "jinja"]) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 from server.worker.chat.formats import literals
 from server.worker.chat.formats.calls import Calls, JsonScanner, load, read_arguments, read_calls
-from server.worker.chat.formats.row import ToolFormat, cores, parts
+from server.worker.chat.formats.row import IN_JSON, ToolFormat, cores, parts
 from server.worker.chat.formats.scan import NoCall, Reading, Source, json_value, literal, meets, pattern, space, until
 from server.worker.chat.formats.schemas import Schema, is_text, may_be_text, property_of
 
@@ -27,8 +27,7 @@ def body(src: Source, row: ToolFormat, tools: Tools) -> Reading[Calls]:
         return (yield from _bare(src, row, tools))
     if (yield from json_begins(src)):
         text = yield from json_value(src, *_stops(row))
-        calls = _keyed(text, tools) if row.kind == "keyed" else None
-        calls = calls or read_calls(text, tools)
+        calls = _exact(text, row, tools) or read_calls(text, tools)
         if calls is None:
             raise NoCall(src.at)
         return calls
@@ -40,13 +39,23 @@ def _stops(row: ToolFormat) -> tuple[str, ...]:
     return tuple(mark for mark in (*row.openings, *row.closings) if mark not in cores(row.tail))
 
 
-def _keyed(text: str, tools: Tools) -> Calls | None:
-    """``[{name: arguments}, …]``; whatever a tool's name is."""
+def _exact(text: str, row: ToolFormat, tools: Tools) -> Calls | None:
+    """The calls as the row has them, whatever the names of its keys and of the tools are."""
     found = load(text)
-    items = found if isinstance(found, list) else []
-    pairs = [pair for item in items if isinstance(item, dict) for pair in item.items()]
-    fits = len(pairs) == len(items) and all(name in tools and isinstance(given, dict) for name, given in pairs)
-    return pairs if pairs and fits else None
+    items = found if isinstance(found, list) else [found]
+    calls = [_item(item, row) for item in items] if row.kind in IN_JSON else []
+    known = [(name, given) for name, given in calls if name in tools and isinstance(given, dict)]
+    return known if known and len(known) == len(items) else None
+
+
+def _item(item: Any, row: ToolFormat) -> tuple[str, Any]:
+    if not isinstance(item, dict):
+        return "", None
+    if row.kind == "keyed":
+        return next(iter(item.items())) if len(item) == 1 else ("", None)
+    keys = {"arguments" if what in ("parameters", "string") else what: key for key, what in row.fields}
+    name, given = item.get(keys["name"]), item.get(keys["arguments"])
+    return (name if isinstance(name, str) else ""), load(given) if isinstance(given, str) else given
 
 
 def json_begins(src: Source) -> Reading[bool]:

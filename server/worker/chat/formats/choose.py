@@ -6,7 +6,7 @@ import re
 from functools import lru_cache
 
 from modelfiles.render import Kind
-from modelfiles.tool_probe import CALLS, TOOLS, written_calls
+from modelfiles.tool_probe import CALLS, TOOLS, common, written_calls
 from server.types import ToolCall
 from server.worker.chat.formats import tool_parser
 from server.worker.chat.formats.derive import derived
@@ -24,21 +24,30 @@ def row_of(source: str, kind: Kind, marker: str = "") -> ToolFormat:
     """``marker``: the text that a Go template has before its calls. Runs the template."""
     if all(mark in source for mark in HARMONY.marks):
         return HARMONY
-    text, count = written_calls(source, kind)
-    if text and (row := written_in(text, count)):
-        return row
+    texts = [(text, count) for count in (2, 1) if (text := written_calls(source, kind, count))]
     marked = next((row for row in ROWS if row.marks and all(mark in source for mark in row.marks)), None)
-    if marked is not None and marked.openings:
+    opens = marked is not None and bool(marked.openings)
+    for text, count in texts:
+        if (row := written_in(text, count)) is not None:
+            return row
+    if marked is not None and opens and any(marked.marker in text for text, _ in texts):
+        return marked
+    for text, count in texts:
+        if (row := made_for(text, count)) is not None:
+            return row
+    if marked is not None and opens:
         return marked
     return for_marker(marker) if marker else marked or HERMES
 
 
 def written_in(text: str, count: int = 2) -> ToolFormat | None:
-    """The row whose family writes ``CALLS`` as ``text``; one made for it where none is known."""
+    """The row whose family writes ``CALLS`` as ``text``."""
     readers = [row for row in ROWS if row.kind != "harmony" and reads(row, text, count)]
-    exact = [row for row in readers if _squeezed(render(row, _calls(count))) in _squeezed(text)]
-    if exact or readers:
-        return (exact or readers)[0]
+    return max(readers, key=lambda row: _likeness(row, text, count), default=None)
+
+
+def made_for(text: str, count: int = 2) -> ToolFormat | None:
+    """A row made for a text that none reads."""
     made = derived(text, count)
     return made if made is not None and reads(made, text, count) else None
 
@@ -54,6 +63,12 @@ def reads(row: ToolFormat, text: str, count: int = 2) -> bool:
 
 def _calls(count: int) -> list[ToolCall]:
     return [ToolCall(name, arguments, f"abcdef12{n}", n) for n, (name, arguments) in enumerate(CALLS[:count])]
+
+
+def _likeness(row: ToolFormat, text: str, count: int) -> tuple[bool, int]:
+    """Does the row write this very text? Else how far the two begin alike."""
+    own, text = _squeezed(render(row, _calls(count))), _squeezed(text)
+    return own in text, common(own, text[max(text.find(_squeezed(row.marker)), 0) :])
 
 
 def _squeezed(text: str) -> str:

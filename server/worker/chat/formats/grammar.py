@@ -85,9 +85,7 @@ class _Tool:
 
     def _head(self) -> str:
         known = {"{id}": ID, "{index}": NUMBER}
-        pieces = [
-            known.get(piece) or self.lark.loose(fill(piece, name=self.name)) for piece in parts(self.row.head)
-        ]
+        pieces = [known.get(piece) or self.lark.loose(fill(piece, name=self.name)) for piece in parts(self.row.head)]
         return " ".join(pieces)
 
     def _arguments(self) -> str:

@@ -47,6 +47,6 @@ def trigger(row: ToolFormat, names: Collection[str]) -> Trigger:
     if row.name == "llama4":
         return Trigger([f"[{name}(" for name in names], anchored=True)
     if not row.openings or row.openings == row.also:
-        return Trigger(['{"name"', '{ "name"', '[{"name"', *row.also], anchored=True)
+        return Trigger([*(f'{{"name":{gap}"{name}"' for name in names for gap in ("", " ")), *row.also], anchored=True)
     first = next(text.strip() for text in (row.section[0], row.call[0]) if text.strip())
     return Trigger({first, first.replace("\n", " "), first.replace("\n", ""), *row.also})

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from server.worker.chat.formats.literals import bare_text
+from server.worker.chat.formats.literals import bare_text, python_text
 from server.worker.chat.formats.row import cores, fill
 from server.worker.chat.formats.schemas import Schema, is_text, resolved
 
@@ -32,7 +32,7 @@ FORMATS = {
     "uri": rf"https?://{_HOST}(/[a-zA-Z0-9._~-]{{1,40}}){{0,8}}",
     "uuid": r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}",
 }
-NAMES = {"string": "string", "boolean": "boolean", "integer": "number", "number": "number", "array": "array"}
+NAMES = {"integer": "number"} | {name: name for name in ("string", "boolean", "number", "array", "null")}
 
 
 class Lark:
@@ -82,9 +82,7 @@ class Lark:
             spelt.append(rule if needed else f"{rule}?")
         return " ".join(spelt)
 
-    def _tag(
-        self, name: str, root: Schema, schema: Schema, pair: tuple[str, str], said: Mapping[str, str]
-    ) -> str:
+    def _tag(self, name: str, root: Schema, schema: Schema, pair: tuple[str, str], said: Mapping[str, str]) -> str:
         opening = fill(pair[0], **said)
         if is_text(schema):
             return f"{self.exact(opening)} {self._between(name, schema, pair[1])}"
@@ -119,7 +117,7 @@ class Lark:
     def _notated(self, name: str, root: Schema, schema: Schema, quote: str, depth: int = 0) -> str:
         schema = resolved(root, schema)
         if not quote:
-            return self.add(name, self.json(_rooted(root, schema)))
+            return self.add(name, self._python(name.upper(), root, schema))
         values = schema.get("enum") or ([schema["const"]] if "const" in schema else None)
         if values is not None:
             return self.add(name, " | ".join(self.exact(bare_text(value, quote)) for value in values))
@@ -128,6 +126,17 @@ class Lark:
             kinds = [self._notated(f"{name}o{n}", root, option, quote, depth + 1) for n, option in enumerate(options)]
             return self.add(name, " | ".join(kinds))
         return self.add(name, self._typed(name, root, schema, quote, depth))
+
+    def _python(self, name: str, root: Schema, schema: Schema) -> str:
+        """JSON is Python, too, as far as our reader goes; a text may also stand between single quotes."""
+        said = self.json(_rooted(root, schema))
+        if not is_text(schema):
+            return said
+        if (values := _listed_values(schema)) is not None:
+            return " | ".join(_quoted(spelt) for value in values for spelt in (json.dumps(value), python_text(value)))
+        free = not schema.keys() & {"pattern", "format", "minLength"}
+        inner = r"/([^'\\\n]|\\['\\nrt])*'/" if free else r"/[^'\\\n]*'/"
+        return f'{said} | "\'" {self.add(name, f"{_terminal(schema, chr(39), str())} & {inner}")}'
 
     def _typed(self, name: str, root: Schema, schema: Schema, quote: str, depth: int) -> str:
         kind = schema.get("type")

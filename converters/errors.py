@@ -2,6 +2,7 @@
 
 ConverterError            the text says what to change; no path of the machine is in it
 ├─ InvalidSource          the input is not what this verb works on
+├─ Unsupported            a good input of a kind that cannot be converted; named, with what to do
 ├─ UnsupportedType        no such quantization type, or not from this input
 ├─ OutputExists           a conversion never overwrites
 └─ ConversionFailed       llama.cpp or the disk said no on the way; nothing is left at the destination
@@ -19,6 +20,10 @@ class ConverterError(Exception):
 
 
 class InvalidSource(ConverterError):
+    pass
+
+
+class Unsupported(ConverterError):
     pass
 
 

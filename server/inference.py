@@ -15,8 +15,9 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from modelfiles.conversation import strip_thinking
 from server import options
-from server.errors import InvalidRequest, ModelNotFound, RunnerError, Unsupported
+from server.errors import InvalidRequest, ModelNotFound, RunnerError, ServerError, Unsupported
 from server.types import (
     ChatPrompt,
     ChatRequest,
@@ -37,6 +38,12 @@ if TYPE_CHECKING:  # the hallway is handed its rooms, it builds none
     from server.store.library import Library
 
 MIN_CTX = 4
+THINK_TAGS = ("<think>", "</think>")
+RENDERERS = frozenset(
+    "qwen3-coder qwen3-vl-instruct qwen3-vl-thinking qwen3.5 qwen3.8 ornith cogito deepseek3.1 olmo3 olmo3.1 "
+    "olmo3-think olmo3-32b-think nemotron-3-nano nemotron-3.5-nano gemma4 gemma4-small gemma4-large functiongemma "
+    "glm-4.7 glm-ocr lfm2 lfm2-thinking laguna poolside-v1 cohere glimmer".split()
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +72,8 @@ async def chat(house: House, request: ChatRequest) -> AsyncGenerator[Chunk, None
     messages = spec.messages + request.messages
     if spec.system and request.messages[0].role != "system":
         messages = (Message("system", spec.system), *messages)
-    prompt = ChatPrompt(messages, tools, request.tool_choice, think)
+    _check_renderer(spec)
+    prompt = ChatPrompt(_without_old_thoughts(spec, messages), tools, request.tool_choice, think)
     return _generate(house, spec, request, prompt)
 
 
@@ -93,6 +101,8 @@ async def complete(house: House, request: CompletionRequest) -> AsyncGenerator[C
     think = _require(spec, request, "generate", missing)
     if not request.prompt:
         return _load(house, spec, request)
+    if not (request.raw or request.template or request.suffix):
+        _check_renderer(spec)
     own_system = "" if request.context else spec.system
     prompt = TextPrompt(
         request.prompt,
@@ -109,9 +119,9 @@ async def complete(house: House, request: CompletionRequest) -> AsyncGenerator[C
 
 
 async def embed(house: House, request: EmbedRequest) -> Embeddings:
+    if not request.model:
+        raise ModelNotFound("model '' not found")
     try:
-        if not request.model:
-            raise ModelNotFound("")
         spec = await resolve(house, request.model)
     except ModelNotFound:
         raise ModelNotFound(f'model "{request.model}" not found, try pulling it first') from None
@@ -146,6 +156,27 @@ def _require(spec: ModelSpec, request: ChatRequest | CompletionRequest, verb: st
     if request.think and not thinks:
         raise Unsupported(f'"{request.model}" does not support thinking')
     return True if request.think is None and thinks else request.think
+
+
+def _check_renderer(spec: ModelSpec) -> None:
+    """The names that Ollama knows are rendered by the model's own template; others it accepts at create, not at use."""
+    if spec.renderer and spec.renderer not in RENDERERS:
+        raise ServerError(f'unknown renderer "{spec.renderer}"')
+
+
+def _without_old_thoughts(spec: ModelSpec, messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    """What models of these two lines thought before the last question is left out: they learned so."""
+    model = spec.full_name.rpartition("/")[2].partition(":")[0]
+    if spec.family != "qwen3" and model.lower() != "deepseek-r1":
+        return messages
+    last = max((index for index, message in enumerate(messages) if message.role == "user"), default=0)
+    old = (
+        dataclasses.replace(m, thinking="", content=strip_thinking(m.content, THINK_TAGS))
+        if m.role == "assistant"
+        else m
+        for m in messages[:last]
+    )
+    return (*old, *messages[last:])
 
 
 def _merge(house: House, spec: ModelSpec, given: Mapping[str, Any]) -> options.Merged:

@@ -74,7 +74,7 @@ OPTIONS: Mapping[str, Option] = {
     # when a generation stops
     "num_predict": Option("integer", -2),
     "think_budget": Option("integer", -1),
-    "num_keep": Option("integer", 0),
+    "num_keep": Option("integer", -1),
     "stop": Option("array"),
 }
 

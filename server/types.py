@@ -174,7 +174,7 @@ class ModelSpec:
     ``name`` is the short display name (always with tag), ``full_name`` has host and namespace. ``digest`` is
     the hex SHA-256 of the manifest's bytes, ``weights_digest`` that of the model blob. ``template`` is the Go
     TEMPLATE layer, None where the GGUF's own Jinja (or nothing) speaks. ``parameters`` are the PARAMETER
-    lines by option name.
+    lines by option name. ``parts``: the further files of weights that are split, in order.
     """
 
     name: str
@@ -201,6 +201,7 @@ class ModelSpec:
     renderer: str = ""
     parser: str = ""
     parent: str = ""
+    parts: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,8 +264,8 @@ class Sampling:
 @dataclass(frozen=True, slots=True)
 class Limits:
     """When a generation stops. ``num_predict`` -1 = until the model stops (bounded by 10 windows),
-    -2 = until the window is full. ``num_ctx`` 0 = the runner's window. ``think_budget``: tokens of thinking after
-    which its end is forced, -1 = as many as the model likes."""
+    -2 = until the window is full. ``think_budget``: tokens of thinking after which its end is forced, -1 = as many as
+    the model likes. ``num_keep`` -1 = all of the prompt. ``num_ctx`` 0 = the runner's window."""
 
     num_predict: int = -1
     think_budget: int = -1

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import html
 
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
@@ -122,9 +123,19 @@ async def slashes(request: web.Request, handler: Handler) -> web.StreamResponse:
         plain = request.rel_url.with_path(request.path.rstrip("/") or "/", keep_query=True)
         found = await request.app.router.resolve(request.clone(rel_url=plain))
         if found.http_exception is None:
-            status = 301 if request.method in ("GET", "HEAD") else 307
-            return web.Response(status=status, headers={hdrs.LOCATION: str(plain)})
+            return _moved(request.method, str(plain))
     return await handler(request)
+
+
+def _moved(method: str, location: str) -> web.Response:
+    """As Go's standard library words it: a link for those who read it, GET alone is for good."""
+    headers = {hdrs.LOCATION: location}
+    if method in ("GET", "HEAD"):
+        headers[hdrs.CONTENT_TYPE] = "text/html; charset=utf-8"
+    if method != "GET":
+        return web.Response(status=307, headers=headers)
+    body = f'<a href="{html.escape(location)}">Moved Permanently</a>.\n\n'
+    return web.Response(status=301, headers=headers, body=body.encode())
 
 
 async def add_headers(request: web.Request, response: web.StreamResponse) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from server.api import library, ollama, openai, openai_requests, openapi, requests, system
+from server.api import library, ollama, openai, openai_requests, openapi, requests, system, transfers
 from server.api.openapi import Route
 from server.api.streaming import json_response
 
@@ -38,8 +38,8 @@ ROUTES = (
     Route("HEAD", "/api/blobs/{digest}", library.blob_check, "Whether a file is there"),
     Route("POST", "/api/copy", library.copy, "Give a model a second name", library.COPY),
     Route("DELETE", "/api/delete", library.delete, "Remove a model", library.DELETE),
-    Route("POST", "/api/pull", library.pull, "Fetch a model from a registry", library.PULL, (STREAM, JSON)),
-    Route("POST", "/api/push", library.push, "Send a model to a registry", library.PUSH, (STREAM, JSON)),
+    Route("POST", "/api/pull", transfers.pull, "Fetch a model from a registry", transfers.PULL, (STREAM, JSON)),
+    Route("POST", "/api/push", transfers.push, "Send a model to a registry", transfers.PUSH, (STREAM, JSON)),
     Route("POST", "/api/me", system.me, "The signed-in account: there is none"),
     Route("POST", "/api/signout", system.signout, "Sign out of the account: there is none"),
     Route("DELETE", "/api/user/keys/{key}", system.signout, "The older form of signing out"),

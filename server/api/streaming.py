@@ -71,14 +71,14 @@ async def stream(request: web.Request, chunks: AsyncGenerator[Chunk, None], writ
         await response.prepare(request)
         watch = StallWatch(request, STALL_SECONDS)
         try:
-            await _send(response, watch, _spell(writer, first, log))
+            await send(response, watch, _spell(writer, first, log))
             await _rest(response, watch, chunks, writer, log)
         except (ConnectionError, asyncio.CancelledError) as error:
             if not admission.cut_short(request, error):
                 raise
-            await _send(response, watch, writer.error(admission.SHUTTING_DOWN))
+            await send(response, watch, writer.error(admission.SHUTTING_DOWN))
         except Exception as error:
-            await _send(response, watch, writer.error(log.failed(error)))
+            await send(response, watch, writer.error(log.failed(error)))
         finally:
             watch.stop()
         await response.write_eof()
@@ -109,7 +109,7 @@ def _spell(writer: Writer, chunk: Chunk, log: requestlog.RequestLog) -> bytes:
     return writer.last(chunk, chunk.final)
 
 
-async def _send(response: web.StreamResponse, watch: StallWatch, data: bytes) -> None:
+async def send(response: web.StreamResponse, watch: StallWatch, data: bytes) -> None:
     if data:
         watch.writing_since = asyncio.get_running_loop().time()
         await response.write(data)
@@ -137,28 +137,3 @@ async def collect(request: web.Request, chunks: AsyncGenerator[Chunk, None]) -> 
         final=final,
     )
     return whole, final
-
-
-async def progress(request: web.Request, events: AsyncGenerator[dict[str, Any], None]) -> web.StreamResponse:
-    """The status objects of create, pull and push as NDJSON; an error after the first is the last line."""
-    log = requestlog.of(request)
-    log.streaming = True
-    async with contextlib.aclosing(events):
-        first = await anext(events)
-        response = web.StreamResponse(headers={"Content-Type": NDJSON})
-        await response.prepare(request)
-        watch = StallWatch(request, STALL_SECONDS)
-        try:
-            await _send(response, watch, gojson.encode(first) + b"\n")
-            async for event in events:
-                await _send(response, watch, gojson.encode(event) + b"\n")
-        except (ConnectionError, asyncio.CancelledError) as error:
-            if not admission.cut_short(request, error):
-                raise
-            await _send(response, watch, gojson.encode({"error": admission.SHUTTING_DOWN}) + b"\n")
-        except Exception as error:
-            await _send(response, watch, gojson.encode({"error": log.failed(error)}) + b"\n")
-        finally:
-            watch.stop()
-        await response.write_eof()
-    return response

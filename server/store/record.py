@@ -104,7 +104,12 @@ def _headers(config: ModelConfig, manifest: Manifest, blobs: Blobs, header_of: R
     try:
         for layer in manifest.of_kind("model", "adapter", "projector", "draft"):
             _check_blob(blobs, layer)
-        return header_of(models[0].digest), [header_of(layer.digest) for layer in manifest.of_kind("projector")], None
+        header = header_of(models[0].digest)
+        if header.split_count > 1:
+            header = gguf.join([header_of(layer.digest) for layer in models])
+        return header, [header_of(layer.digest) for layer in manifest.of_kind("projector")], None
+    except GGUFError as error:
+        return None, [], StoreError(f"{error}; create or pull the model again")
     except StoreError as error:
         return None, [], error
 
@@ -189,6 +194,7 @@ def spec_of(record: Record, blobs: Blobs, prefer_go: bool | None) -> ModelSpec:
         renderer=config.renderer,
         parser=config.parser,
         parent=record.parent,
+        parts=tuple(blobs.path(layer.digest) for layer in manifest.of_kind("model")[1 : header.split_count]),
     )
 
 

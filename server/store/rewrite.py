@@ -1,6 +1,6 @@
 """Weights through llama.cpp, in a child process with an empty environment: quantized, merged, or just checked.
 
-The child is ``python -m converters quantize``. It sees the source and a private folder, is killed when the caller
+The child is ``python -m converters``. It sees the source and a private folder, is killed when the caller
 leaves, and its output becomes a blob only when it said that all is well.
 """
 
@@ -11,8 +11,8 @@ import json
 import logging
 import os
 import sys
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +35,24 @@ def child_environment(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: environment[name] for name in PASSED if name in environment} | {"GGML_NO_BACKTRACE": "1"}
 
 
-async def rewrite(source: Path, out: Path, type_name: str, environment: Mapping[str, str]) -> AsyncGenerator[float]:
-    """Yields the fraction done. InvalidRequest with the child's words when the model is to blame."""
+async def rewrite(
+    source: Path, out: Path, type_name: str, environment: Mapping[str, str], options: Sequence[str] = ()
+) -> AsyncGenerator[float | str]:
+    """Yields the fraction done, and warnings. InvalidRequest with the child's words when the model is to blame."""
+    async with aclosing(convert("quantize", source, out, ("--type", type_name, *options), environment)) as told:
+        async for news in told:
+            yield news
+
+
+async def convert(
+    verb: str, source: Path, out: Path, options: Sequence[str], environment: Mapping[str, str]
+) -> AsyncGenerator[float | str]:
+    """``python -m converters VERB``, as above."""
     complaints = out.with_name("stderr")
     with complaints.open("wb") as stderr:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "converters", "quantize", "--in", str(source), "--out", str(out),
-            "--type", type_name, "--nice", NICE,
+            sys.executable, "-m", "converters", verb, "--in", str(source), "--out", str(out),
+            *options, "--nice", NICE,
             cwd=PACKAGES, env=child_environment(environment), limit=MAX_LINE,
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=stderr,
         )  # fmt: skip
@@ -54,6 +65,8 @@ async def rewrite(source: Path, out: Path, type_name: str, environment: Mapping[
             error = told.get("error") or error
             if told.get("total"):
                 yield told["completed"] / told["total"]
+            if told.get("warning"):
+                yield str(told["warning"])
         code = await process.wait()
     finally:
         with suppress(ProcessLookupError):

@@ -15,6 +15,7 @@ from modelfiles import gguf
 from modelfiles.errors import GGUFError
 from modelfiles.gguf import Header
 from modelfiles.gguf_types import SplitName
+from modelfiles.quantization import FILE_NUMBERS, file_type_named
 from server.errors import InvalidRequest, ModelNotFound, ServerError, StoreError
 from server.store.blobs import Blobs
 from server.store.digests import Digest
@@ -22,23 +23,26 @@ from server.store.layers import Part, status_of, taken_over
 from server.store.library import Library, parse_name
 from server.store.manifests import LAYER_TYPE, Layer
 from server.store.record import Record
+from server.store.requests import CreateRequest
 
 GGUF_KINDS = ("model", "projector", "adapter", "draft")  # also their order in a manifest
 PLAIN = ("F32", "F16", "BF16")
 COUNTERS = ("I8", "I16", "I32", "I64")
-# The types that Ollama's create makes; anything else llama.cpp can is a matter of the workshop.
-QUANTIZE = {**{name: name for name in ("F32", "F16", "BF16", "Q4_K_S", "Q4_K_M", "Q8_0")}, "Q4_K": "Q4_K_M"}
 # Tensors of a vision or audio part that old Ollama kept inside the model's file; llama.cpp refuses to rewrite them.
 EMBEDDED = ("a.", "mm.", "mtp.", "s.", "v.")
 
 
 @dataclass(slots=True)
 class Weights:
-    """One GGUF layer to be. ``files``: the parts of a split model by name; ``headers``: of all its files."""
+    """One GGUF layer to be. ``files``: the parts of a split model by name; ``headers``: of all its files.
+
+    ``more``: the layers of the further parts, where they stay apart.
+    """
 
     part: Part
     headers: list[Header] = field(default_factory=list)
     files: dict[str, Digest] = field(default_factory=dict)
+    more: list[Part] = field(default_factory=list)
 
     @property
     def kind(self) -> str:
@@ -65,26 +69,31 @@ class Weights:
     def is_plain(self) -> bool:
         return all(tensor.type in (*PLAIN, *COUNTERS) for header in self.headers for tensor in header.tensors)
 
-    def rewrite_as(self, quantize: str, draft_quantize: str) -> str:
+    def rewrite_as(self, request: CreateRequest) -> str:
         """COPY, a type, or "" for a layer that stays as it is. The errors are Ollama's, status 500."""
-        given = {"model": quantize, "draft": draft_quantize}.get(self.kind, "").upper()
+        given = {"model": request.quantize, "draft": request.draft_quantize}.get(self.kind, "").upper()
         if given:
-            wanted = QUANTIZE.get(given)
+            wanted = file_type_named(given)
             if wanted is None:
                 raise ServerError(
-                    f"unsupported quantization type {given} - supported types are F32, F16, Q4_K_S, Q4_K_M, Q8_0"
+                    f"unsupported quantization type {given} - supported types are {', '.join(FILE_NUMBERS)}"
                 )
-            if not self.is_plain:
-                raise ServerError(
-                    "quantization is only supported for F16, BF16 and F32 models"
-                    if self.kind == "model"
-                    else f"draft quantization requires an unquantized draft model, got {self.type_name}"
-                )
-            if self.type_name != wanted:
+            again = self.kind == "model" and bool(request.tensor_types)
+            if (self.type_name != wanted or again) and not (self.is_plain or request.allow_requantize):
+                raise ServerError(self._quantized_already())
+            if self.type_name != wanted or again:
                 return wanted
         if self.part.fresh and (self.files or self.kind == "model") and not self._embedded:
             return "COPY"
         return ""
+
+    def _quantized_already(self) -> str:
+        said = (
+            "quantization is only supported for F16, BF16 and F32 models"
+            if self.kind == "model"
+            else f"draft quantization requires an unquantized draft model, got {self.type_name}"
+        )
+        return f"{said}; allow_requantize quantizes it anew, with the loss of both"
 
     @property
     def _embedded(self) -> bool:
@@ -126,12 +135,24 @@ class Sources:
         for layer in record.manifest.layers:
             part = taken_over(layer, record.entry.name.short())
             if layer.kind in GGUF_KINDS:
-                header = self._library.header(layer.digest)
-                self.weights.append(Weights(Part(part.layer, part.status, header), [header]))
+                self._take_over(part, self._library.header(layer.digest), record.header)
             else:
                 if not self._blobs.has(layer.digest):
                     raise StoreError(f"blob {layer.digest} is missing; create or pull {name} again")
                 self.others.append(part)
+
+    def _take_over(self, part: Part, header: Header, whole: Header | None) -> None:
+        """A layer of the base; those of a split model become one."""
+        first = next((w for w in self.weights if w.kind == part.layer.kind == "model"), None)
+        if header.split_count == 1 or first is None:
+            shown = whole if header.split_count > 1 and whole is not None else header
+            self.weights.append(Weights(Part(part.layer, part.status, shown), [header]))
+        else:
+            first.more.append(Part(part.layer, part.status, header))
+            first.headers.append(header)
+        if header.split_count > 1:
+            split = SplitName("model", (header.integer("split.no") or 0) + 1, header.split_count)
+            self.weights[-1].files[split.file(split.index)] = part.layer.digest
 
     def add_files(self, files: Mapping[str, Digest]) -> Generator[str, None, None]:
         found = yield from self._ggufs(files, "")
@@ -185,7 +206,7 @@ class Sources:
 def read(blobs: Blobs, digest: Digest) -> Header:
     """The checked header of a blob: InvalidRequest for what is wrong with the file."""
     if not blobs.has(digest):
-        raise StoreError(f"open blobs/{digest.file_name}: no such file or directory")
+        raise StoreError(f"open {blobs.path(digest)}: no such file or directory")
     try:
         return gguf.read_header(blobs.path(digest))
     except GGUFError as error:

@@ -84,7 +84,7 @@ class Room:
             top_logprobs=generation.top_logprobs,
             want_context=generation.want_context,
             truncated=prepared.truncated,
-            keep=limits.num_keep + int(vocabulary.add_bos),
+            keep=len(prepared.tokens) if limits.num_keep < 0 else limits.num_keep + int(vocabulary.add_bos),
         )
 
     def _tokenize(self, text: str) -> list[int]:
@@ -139,7 +139,7 @@ class Room:
 def load_room(load: Load, emit: Emit, fail: Fail, on_progress: Callable[[float], None]) -> tuple[Room, Loaded]:
     """Raises LoadError."""
     begun = time.perf_counter_ns()
-    model = Model(load.weights, load.options, vocab_only=load.vocab_only, on_progress=on_progress)
+    model = Model(load.weights, load.options, parts=load.parts, vocab_only=load.vocab_only, on_progress=on_progress)
     for path in load.adapters:
         model.add_adapter(path)
     prompts = PromptBuilder(model.vocabulary, jinja_template=model.chat_template)

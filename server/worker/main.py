@@ -110,8 +110,15 @@ class Worker:
             if self._growth is not None:
                 self._growth.join()
             if self._shutdown.save:
-                self.room.save_prefixes()
+                self._save()
             self.room.close()
+
+    def _save(self) -> None:
+        """Prefixes only save time: a full disk takes them, and nothing else."""
+        try:
+            self.room.save_prefixes()
+        except OSError as error:
+            self.wire.send(Warn(f"prefixes are not kept over this unload: {(error.strerror or str(error)).lower()}"))
 
     @property
     def _busy(self) -> bool:

@@ -103,14 +103,25 @@ class Vocabulary:
             room = -size
 
 
+def _load(paths: Sequence[str], params: Any) -> Any:
+    if len(paths) == 1:
+        return lib.llama_model_load_from_file(paths[0].encode(), params)
+    given = (ctypes.c_char_p * len(paths))(*(path.encode() for path in paths))
+    return lib.llama_model_load_from_splits(given, len(paths), params)
+
+
 class Model:
-    """Weights (or only the vocabulary) of a GGUF file. ``close`` frees them; contexts must be gone before."""
+    """Weights (or only the vocabulary) of a GGUF file. ``close`` frees them; contexts must be gone before.
+
+    ``parts``: the further files of split weights in their order, whatever they are called.
+    """
 
     def __init__(
         self,
         path: str,
         options: LoadOptions,
         *,
+        parts: Sequence[str] = (),
         vocab_only: bool = False,
         on_progress: Callable[[float], None] | None = None,
     ) -> None:
@@ -120,7 +131,7 @@ class Model:
         if on_progress is not None:
             params.progress_callback = keep["progress"] = lib.llama_progress_callback(_progress(on_progress))
         with Log() as log:
-            self.pointer = lib.llama_model_load_from_file(path.encode(), params)
+            self.pointer = _load([path, *parts], params)
         if not self.pointer:
             raise _load_error(log)
         self._keep = keep

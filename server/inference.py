@@ -66,19 +66,18 @@ async def chat(house: House, request: ChatRequest) -> AsyncGenerator[Chunk, None
     spec = await resolve(house, request.model)
     if not request.messages and request.keep_alive == 0:
         return _unload(house, spec)
-    tools = () if request.tool_choice == "none" else request.tools
+    tools = _tools(request)
     missing = ["tools"] if tools and "tools" not in spec.capabilities else []
     think = _require(spec, request, "chat", missing)
     if not request.messages:
         return _load(house, spec, request)
-    _refuse_force(request)
     messages = spec.messages + request.messages
     if spec.system and request.messages[0].role != "system":
         messages = (Message("system", spec.system), *messages)
     _check_renderer(spec)
-    prompt = ChatPrompt(_without_old_thoughts(spec, messages), tools, think)
+    prompt = ChatPrompt(_without_old_thoughts(spec, messages), tools, request.tool_choice, think)
     answer = _generate(house, spec, request, prompt)
-    return answer if request.parallel_tool_calls else _first_call_only(answer)
+    return answer if request.tool_choice.parallel else _first_call_only(answer)
 
 
 async def count(house: House, request: ChatRequest) -> int:
@@ -88,6 +87,18 @@ async def count(house: House, request: ChatRequest) -> int:
             if chunk.final is not None:
                 return chunk.final.prompt_tokens
     raise RuntimeError("a stream ends with a final chunk")
+
+
+def _tools(request: ChatRequest) -> tuple[dict[str, Any], ...]:
+    """The tools that the model is to see."""
+    choice = request.tool_choice
+    if choice.kind == "none":
+        return ()
+    if choice.kind == "required" and not request.tools:
+        raise InvalidRequest("a tool call is required, but the request has no tools")
+    if choice.name and not any((tool.get("function") or {}).get("name") == choice.name for tool in request.tools):
+        raise InvalidRequest(f'a call of the tool "{choice.name}" is required, but the request has no such tool')
+    return request.tools
 
 
 async def complete(house: House, request: CompletionRequest) -> AsyncGenerator[Chunk, None]:
@@ -190,19 +201,6 @@ def _without_old_thoughts(spec: ModelSpec, messages: tuple[Message, ...]) -> tup
         for m in messages[:last]
     )
     return (*old, *messages[last:])
-
-
-def _refuse_force(request: ChatRequest) -> None:
-    """What a request may ask of tools and thoughts that no part of the inside can force yet."""
-    if request.tools and request.tool_choice not in ("auto", "none"):
-        raise Unsupported(
-            'a tool_choice that forces a call ("required", "any", or a tool\'s name) is not supported: '
-            'give "auto" or "none", or leave it out'
-        )
-    if request.think_budget is not None:
-        raise Unsupported(
-            "a bound on thinking (budget_tokens) is not supported: leave the bound out, or give a level of effort"
-        )
 
 
 async def _first_call_only(answer: AsyncGenerator[Chunk, None]) -> AsyncGenerator[Chunk, None]:

@@ -73,6 +73,7 @@ OPTIONS: Mapping[str, Option] = {
     "logit_bias": Option("biases"),
     # when a generation stops
     "num_predict": Option("integer", -2),
+    "think_budget": Option("integer", -1),
     "num_keep": Option("integer", -1),
     "stop": Option("array"),
 }

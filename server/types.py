@@ -48,6 +48,18 @@ class Logprob:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolChoice:
+    """Whether the model calls tools: as it likes, not at all, or it must (``name`` "" = any of them).
+
+    ``parallel`` False: one call at the most.
+    """
+
+    kind: Literal["auto", "none", "required"] = "auto"
+    name: str = ""
+    parallel: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class ChatRequest:
     """``options`` holds only what the client gave, already type-checked by ``server.options.parse``.
 
@@ -59,11 +71,9 @@ class ChatRequest:
     model: str
     messages: tuple[Message, ...] = ()
     tools: tuple[dict[str, Any], ...] = ()
-    tool_choice: str = "auto"
-    parallel_tool_calls: bool = True
+    tool_choice: ToolChoice = ToolChoice()
     format: Format = None
     think: Think = None
-    think_budget: int | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     keep_alive: float | None = None
     truncate: bool = True
@@ -138,7 +148,8 @@ class Final:
     computed anew. ``load_ns`` = time until a loaded model was at hand, filled in by ``server.inference``.
     ``truncated`` = tokens or whole messages' tokens that were cut from the input,
     ``shifted`` = tokens dropped from the context while generating. ``context`` = prompt + output token ids,
-    only if asked for. ``rendered`` = the prompt's text, only for render-only requests.
+    only if asked for. ``thinking_tokens``: those of the ``output_tokens`` that were thinking.
+    ``rendered`` = the prompt's text, only for render-only requests.
     """
 
     reason: FinishReason
@@ -154,6 +165,7 @@ class Final:
     context: tuple[int, ...] = ()
     rendered: str | None = None
     load_ns: int = 0
+    thinking_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,9 +287,11 @@ class Sampling:
 @dataclass(frozen=True, slots=True)
 class Limits:
     """When a generation stops. ``num_predict`` -1 = until the model stops (bounded by 10 windows),
-    -2 = until the window is full. ``num_keep`` -1 = all of the prompt. ``num_ctx`` 0 = the runner's window."""
+    -2 = until the window is full. ``think_budget``: tokens of thinking after which its end is forced, -1 = as many as
+    the model likes. ``num_keep`` -1 = all of the prompt. ``num_ctx`` 0 = the runner's window."""
 
     num_predict: int = -1
+    think_budget: int = -1
     num_keep: int = 4
     num_ctx: int = 0
     stop: tuple[str, ...] = ()
@@ -291,6 +305,7 @@ class ChatPrompt:
 
     messages: tuple[Message, ...]
     tools: tuple[dict[str, Any], ...] = ()
+    tool_choice: ToolChoice = ToolChoice()
     think: Think = None
     template: str | None = None
     """A Go template that replaces the model's own for this request."""

@@ -58,7 +58,7 @@ async def _able(request: web.Request, body: bytes, wanted: ChatRequest) -> ChatR
     if not wanted.think:
         return wanted
     spec = await inference.resolve(request.app[HOUSE], wanted.model)
-    return wanted if "thinking" in spec.capabilities else replace(wanted, think=None, think_budget=None)
+    return wanted if "thinking" in spec.capabilities else replace(wanted, think=None)
 
 
 async def _counted(

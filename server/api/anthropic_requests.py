@@ -13,7 +13,7 @@ from server.api.extras import EXTRAS, merged_options, refuse, refused
 from server.api.requests import MAX_MESSAGES, MAX_TOOLS, TOOL, check_images
 from server.api.requests import tools as in_order
 from server.errors import InvalidRequest
-from server.types import ChatRequest, Format, Message, Think
+from server.types import ChatRequest, Format, Message, Think, ToolChoice
 
 EFFORTS: dict[str, Think] = {"low": "low", "medium": "medium", "high": "high", "xhigh": "high", "max": "max"}
 REFUSED = {
@@ -79,18 +79,15 @@ def _request(fields: dict[str, Any]) -> ChatRequest:
     said = messages(fields["messages"])
     check_images([image for message in said for image in message.images])
     before = system(fields.get("system"))
-    choice, parallel = _tool_choice(fields.get("tool_choice", {}))
     think, budget = _think(fields)
     return ChatRequest(
         fields["model"],
         ((Message("system", before),) if before else ()) + said,
         tools=_tools(fields.get("tools", [])),
-        tool_choice=choice,
-        parallel_tool_calls=parallel,
+        tool_choice=_tool_choice(fields.get("tool_choice", {})),
         format=_format(fields.get("output_config", {}).get("format")),
         think=think,
-        think_budget=budget,
-        options=merged_options(fields, _named(fields)),
+        options=merged_options(fields, _named(fields) | {"think_budget": budget}),
         keep_alive=fields.get("keep_alive"),
     )
 
@@ -137,18 +134,17 @@ def _budget(given: dict[str, Any]) -> int | None:
     return budget
 
 
-def _tool_choice(given: dict[str, Any]) -> tuple[str, bool]:
-    """Our word for the choice, and whether several calls may stand in one answer."""
+def _tool_choice(given: dict[str, Any]) -> ToolChoice:
     parallel = not given.get("disable_parallel_tool_use", False)
     match given.get("type"):
         case None | "auto":
-            return "auto", parallel
+            return ToolChoice(parallel=parallel)
         case "none":
-            return "none", parallel
+            return ToolChoice("none", parallel=parallel)
         case "any":
-            return "required", parallel
+            return ToolChoice("required", parallel=parallel)
         case "tool" if given.get("name"):
-            return f"tool:{given['name']}", parallel
+            return ToolChoice("required", given["name"], parallel)
     raise InvalidRequest('tool_choice.type must be "auto", "none", "any", or "tool" with a name')
 
 

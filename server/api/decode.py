@@ -108,9 +108,12 @@ def _keep_alive(value: Any, where: Where) -> float:
     return -1.0 if seconds < 0 or seconds > 2**63 / 1e9 else seconds
 
 
-def _think(value: Any, where: Where) -> bool | str:
+def _think(value: Any, where: Where) -> bool | str | int:
+    """A number is a budget: how many tokens of thinking there may be."""
     levels = '"high", "medium", "low", "max", true, or false'
     if isinstance(value, bool):
+        return value
+    if isinstance(value, int) and 0 <= value < 2**31:
         return value
     if not isinstance(value, str):
         raise InvalidRequest(f"think must be a boolean or string ({levels})")
@@ -127,7 +130,9 @@ FLOAT = Kind(_number, {"type": "number"})
 ANY = Kind(lambda value, where: value)
 BYTES = Kind(_base64, {"type": "string", "contentEncoding": "base64"})
 KEEP_ALIVE = Kind(_keep_alive, {"type": ["number", "string"], "description": "seconds, or a duration such as 5m"})
-THINK = Kind(_think, {"enum": [True, False, "low", "medium", "high", "max"]})
+THINK = Kind(
+    _think, {"anyOf": [{"enum": [True, False, "low", "medium", "high", "max"]}, {"type": "integer", "minimum": 0}]}
+)
 
 
 def list_of(item: Kind | Struct, kind: str, *, most: int = MAX_ITEMS) -> Kind:

@@ -21,7 +21,7 @@ from server.api.requests import (
     tools,
 )
 from server.errors import InvalidRequest
-from server.types import ChatRequest, CompletionRequest, EmbedRequest, Format, Think
+from server.types import ChatRequest, CompletionRequest, EmbedRequest, Format, Think, ToolChoice
 
 EFFORTS: dict[str, Think] = {
     "none": False,
@@ -128,8 +128,7 @@ def chat_request(fields: dict[str, Any]) -> ChatRequest:
         fields["model"],
         tuple(said),
         tools=function_tools(fields.get("tools", ())),
-        tool_choice=tool_choice(fields.get("tool_choice")),
-        parallel_tool_calls=fields.get("parallel_tool_calls", True),
+        tool_choice=tool_choice(fields),
         format=_format(fields.get("response_format", {})),
         think=_think(fields),
         options=sampling_options(fields),
@@ -194,17 +193,18 @@ def function_tools(given: Any) -> tuple[dict[str, Any], ...]:
     return tools(given)
 
 
-def tool_choice(given: Any) -> str:
-    """Our word for OpenAI's: auto, none, required, or ``tool:`` and a function's name."""
-    if given is None:
-        return "auto"
-    if given in ("auto", "none", "required"):
-        return str(given)
-    if isinstance(given, dict) and given.get("type") == "function":
-        function = given.get("function")
-        name = (function if isinstance(function, dict) else given).get("name")
-        if isinstance(name, str) and name:
-            return f"tool:{name}"
+def tool_choice(fields: dict[str, Any]) -> ToolChoice:
+    """From OpenAI's ``tool_choice`` and ``parallel_tool_calls``."""
+    given, parallel = fields.get("tool_choice"), fields.get("parallel_tool_calls", True)
+    match given:
+        case None | "auto":
+            return ToolChoice(parallel=parallel)
+        case "none":
+            return ToolChoice("none", parallel=parallel)
+        case "required":
+            return ToolChoice("required", parallel=parallel)
+        case {"type": "function", "function": {"name": str(name)}} | {"type": "function", "name": str(name)} if name:
+            return ToolChoice("required", name, parallel)
     raise InvalidRequest('tool_choice must be "auto", "none", "required", or name a function')
 
 

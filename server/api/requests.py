@@ -212,8 +212,7 @@ def _common(fields: dict[str, Any]) -> dict[str, Any]:
     return {
         "model": fields.get("model", ""),
         "format": answer_format(fields.get("format")),
-        "think": fields.get("think"),
-        "options": model_options(fields),
+        **_thinking(fields.get("think"), model_options(fields)),
         "keep_alive": fields.get("keep_alive"),
         "truncate": fields.get("truncate", True),
         "shift": fields.get("shift", True),
@@ -221,6 +220,13 @@ def _common(fields: dict[str, Any]) -> dict[str, Any]:
         "top_logprobs": fields.get("top_logprobs", 0),
         "render_only": fields.get("_debug_render_only", False),
     }
+
+
+def _thinking(think: Any, given: dict[str, Any]) -> dict[str, Any]:
+    """A number of tokens is how long the model may think; 0 is not at all."""
+    if think is None or isinstance(think, bool | str):
+        return {"think": think, "options": given}
+    return {"think": think > 0, "options": {**given, "think_budget": think}}
 
 
 def model_options(fields: dict[str, Any]) -> dict[str, Any]:

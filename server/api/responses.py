@@ -81,7 +81,7 @@ def _top(fields: dict[str, Any], wanted: ChatRequest) -> dict[str, Any]:
     return {name: fields.get(name, default) for name, default in ECHOED.items()} | {
         "model": wanted.model,
         "background": False,
-        "parallel_tool_calls": wanted.parallel_tool_calls,
+        "parallel_tool_calls": wanted.tool_choice.parallel,
         "reasoning": {"effort": None, "summary": None} | fields.get("reasoning", {}),
         "service_tier": "default",
         "store": fields.get("store", True),

@@ -120,6 +120,8 @@ def test_errors_have_their_classes(client: anthropic.Anthropic) -> None:
 
 
 async def test_async(url: str) -> None:
-    async with anthropic.AsyncAnthropic(base_url=url, api_key="any", max_retries=0) as client:
-        async with client.messages.stream(model="parrot", max_tokens=100, messages=HI) as stream:
-            assert "".join([text async for text in stream.text_stream]) == TEXT
+    async with (
+        anthropic.AsyncAnthropic(base_url=url, api_key="any", max_retries=0) as client,
+        client.messages.stream(model="parrot", max_tokens=100, messages=HI) as stream,
+    ):
+        assert "".join([text async for text in stream.text_stream]) == TEXT

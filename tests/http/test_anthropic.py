@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from server.errors import RunnerError
-from server.types import ChatPrompt, Chunk, Final, ToolCall
+from server.types import ChatPrompt, Chunk, Final, ToolCall, ToolChoice
 
 HI = [{"role": "user", "content": "Hi"}]
 BASE = {"model": "nano", "max_tokens": 64, "messages": HI}
@@ -165,6 +165,17 @@ async def test_thinking_is_not_asked_of_a_model_that_cannot(client: Any, runner:
     assert (status, runner.generations[0].prompt.think) == (200, None)
 
 
+async def test_a_call_and_a_bound_on_thinking_are_passed_on(client: Any, runner: Any) -> None:
+    choice, thinking = {"type": "tool", "name": TOOL["name"]}, {"type": "enabled", "budget_tokens": 2000}
+    status, _ = await post(
+        client, **BASE | {"model": "nano-tools"}, tools=[TOOL], tool_choice=choice, thinking=thinking
+    )
+    assert status == 200
+    (generation,) = runner.generations
+    assert generation.prompt.tool_choice == ToolChoice("required", TOOL["name"])
+    assert generation.limits.think_budget == 2000
+
+
 async def test_tool_choice_none_hides_the_tools(client: Any, runner: Any) -> None:
     await post(client, **BASE, tools=[TOOL], tool_choice={"type": "none"})
     assert runner.generations[0].prompt.tools == ()
@@ -209,11 +220,8 @@ def block(**fields: Any) -> dict[str, Any]:
          "registry.ollama.ai/library/nano:latest does not support tools"),
         (bad(mcp_servers=[{"url": "x"}]), 400, "invalid_request_error",
          "mcp_servers is not supported: connect to MCP servers in the client, and give their tools as tools"),
-        (bad(model="nano-tools", tools=[TOOL], tool_choice={"type": "any"}), 400, "invalid_request_error",
-         'a tool_choice that forces a call ("required", "any", or a tool\'s name) is not supported: '
-         'give "auto" or "none", or leave it out'),
-        (bad(model="nano-tools", thinking={"type": "enabled", "budget_tokens": 2000}), 400, "invalid_request_error",
-         "a bound on thinking (budget_tokens) is not supported: leave the bound out, or give a level of effort"),
+        (bad(model="nano-tools", tool_choice={"type": "any"}), 400, "invalid_request_error",
+         "a tool call is required, but the request has no tools"),
         (bad(thinking={"type": "deep"}), 400, "invalid_request_error",
          'thinking.type must be "enabled", "disabled" or "adaptive"'),
         (bad(temperature=-1), 400, "invalid_request_error",

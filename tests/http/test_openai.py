@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from server.errors import RunnerError
-from server.types import ChatPrompt, Chunk, Final, Logprob, ToolCall
+from server.types import ChatPrompt, Chunk, Final, Logprob, ToolCall, ToolChoice
 
 HI = [{"role": "user", "content": "Hi"}]
 
@@ -184,9 +184,15 @@ async def test_tool_choice(client: Any, runner: Any) -> None:
     assert (await post(client, "chat/completions", **wanted, tool_choice="none"))[0] == 200
     assert (await post(client, "chat/completions", **wanted, tool_choice="auto"))[0] == 200
     assert [len(generation.prompt.tools) for generation in runner.generations] == [0, 1]
-    for choice in ("required", {"type": "function", "function": {"name": "f"}}):
-        status, _, text = await post(client, "chat/completions", **wanted, tool_choice=choice)
-        assert (status, "tool_choice" in json.loads(text)["error"]["message"]) == (400, True)
+    named = {"type": "function", "function": {"name": "f"}}
+    for choice in ("required", named):
+        assert (await post(client, "chat/completions", **wanted, tool_choice=choice))[0] == 200
+    forced = [generation.prompt.tool_choice for generation in runner.generations[2:]]
+    assert forced == [ToolChoice("required"), ToolChoice("required", "f")]
+    status, _, text = await post(
+        client, "chat/completions", **wanted, tool_choice={"type": "function", "function": {"name": "g"}}
+    )
+    assert (status, '"g" is required' in json.loads(text)["error"]["message"]) == (400, True)
 
 
 async def test_parallel_calls_can_be_switched_off(client: Any, runner: Any) -> None:

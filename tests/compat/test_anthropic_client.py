@@ -79,7 +79,8 @@ def test_stop_sequences(client: anthropic.Anthropic) -> None:
 
 
 def test_thinking(client: anthropic.Anthropic) -> None:
-    wanted: Any = {"model": "guide:think", "max_tokens": 400, "messages": HI, "extra_body": {"options": {"seed": 1}}}
+    question = [{"role": "user", "content": "What is a Modelfile?"}]
+    wanted: Any = {"model": "guide:think", "max_tokens": 300, "messages": question}
     thought: Any = client.messages.create(**wanted, thinking={"type": "adaptive"})
     assert thought.content[0].type == "thinking"
     assert thought.content[0].thinking

@@ -61,7 +61,9 @@ def test_tools_by_the_id_of_the_response_before(client: openai.OpenAI, streamed:
 
 
 def test_reasoning(client: openai.OpenAI) -> None:
-    answer: Any = client.responses.create(model="guide:think", input="hi", max_output_tokens=400)
+    answer: Any = client.responses.create(
+        model="guide:think", input="What is a Modelfile?", max_output_tokens=300, temperature=0
+    )
     assert answer.output[0].type == "reasoning"
     assert answer.output[0].summary[0].text
     assert 0 < answer.usage.output_tokens_details.reasoning_tokens <= answer.usage.output_tokens

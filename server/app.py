@@ -23,6 +23,7 @@ from aiohttp import web
 import modelfiles
 from server import options
 from server.api import admission, middleware, origins, routes
+from server.api.responses_store import RESPONSES, ResponseStore
 from server.api.state import CONFIG, HOUSE, METRICS, REGISTRY
 from server.config import OLLAMA_VERSION, VERSION, Config, ConfigError
 from server.errors import ServerError
@@ -49,6 +50,7 @@ def build_app(config: Config, house: House | None = None) -> web.Application:
     app[CONFIG] = config
     app[METRICS] = Metrics()
     app[admission.KEY] = admission.Admission()
+    app[RESPONSES] = ResponseStore()
     app[origins.ORIGINS] = origins.Origins(config.origins, check_host=config.host.loopback)
     app.on_response_prepare.append(middleware.add_headers)
     routes.add_to(app.router)

@@ -23,6 +23,7 @@ from server.types import (
     ChatRequest,
     Chunk,
     CompletionRequest,
+    DetokenizeRequest,
     Embeddings,
     EmbedRequest,
     Final,
@@ -31,6 +32,7 @@ from server.types import (
     ModelSpec,
     TextPrompt,
     Think,
+    TokenizeRequest,
 )
 
 if TYPE_CHECKING:  # the hallway is handed its rooms, it builds none
@@ -74,7 +76,17 @@ async def chat(house: House, request: ChatRequest) -> AsyncGenerator[Chunk, None
         messages = (Message("system", spec.system), *messages)
     _check_renderer(spec)
     prompt = ChatPrompt(_without_old_thoughts(spec, messages), tools, request.tool_choice, think)
-    return _generate(house, spec, request, prompt)
+    answer = _generate(house, spec, request, prompt)
+    return answer if request.tool_choice.parallel else _first_call_only(answer)
+
+
+async def count(house: House, request: ChatRequest) -> int:
+    """Tokens of the prompt as the model's template renders it; nothing is generated."""
+    async with aclosing(await chat(house, dataclasses.replace(request, render_only=True))) as chunks:
+        async for chunk in chunks:
+            if chunk.final is not None:
+                return chunk.final.prompt_tokens
+    raise RuntimeError("a stream ends with a final chunk")
 
 
 def _tools(request: ChatRequest) -> tuple[dict[str, Any], ...]:
@@ -141,6 +153,18 @@ async def embed(house: House, request: EmbedRequest) -> Embeddings:
     return dataclasses.replace(found, load_ns=load_ns)
 
 
+async def tokenize(house: House, request: TokenizeRequest) -> tuple[int, ...]:
+    spec = await resolve(house, request.model)
+    async with house.manager.lease(spec, _merge(house, spec, request.options).load, request.keep_alive) as runner:
+        return await runner.tokenize(request.text, add_special=request.add_special, parse_special=request.parse_special)
+
+
+async def detokenize(house: House, request: DetokenizeRequest) -> str:
+    spec = await resolve(house, request.model)
+    async with house.manager.lease(spec, _merge(house, spec, request.options).load, request.keep_alive) as runner:
+        return await runner.detokenize(request.tokens)
+
+
 async def resolve(house: House, name: str) -> ModelSpec:
     """In a thread: the first time, a model's header is read from disk."""
     return await asyncio.to_thread(house.library.resolve, name)
@@ -177,6 +201,21 @@ def _without_old_thoughts(spec: ModelSpec, messages: tuple[Message, ...]) -> tup
         for m in messages[:last]
     )
     return (*old, *messages[last:])
+
+
+async def _first_call_only(answer: AsyncGenerator[Chunk, None]) -> AsyncGenerator[Chunk, None]:
+    """Without parallel calls the first one stands, and nothing behind it is passed on."""
+    called = False
+    async with aclosing(answer) as chunks:
+        async for chunk in chunks:
+            if called:
+                chunk = Chunk(final=chunk.final)
+                if chunk.final is None:
+                    continue
+            elif chunk.tool_calls:
+                called = True
+                chunk = dataclasses.replace(chunk, tool_calls=chunk.tool_calls[:1])
+            yield chunk
 
 
 def _merge(house: House, spec: ModelSpec, given: Mapping[str, Any]) -> options.Merged:

@@ -63,7 +63,9 @@ class ToolChoice:
 class ChatRequest:
     """``options`` holds only what the client gave, already type-checked by ``server.options.parse``.
 
-    ``keep_alive``: seconds, negative = for ever, None = not given.
+    ``keep_alive``: seconds, negative = for ever, None = not given. ``tool_choice``: "auto", "none", "required", or
+    ``tool:`` and the name of the one tool to be called. ``parallel_tool_calls`` False = at most one call in the answer.
+    ``think_budget``: the most tokens to think, None = no bound.
     """
 
     model: str
@@ -113,6 +115,27 @@ class EmbedRequest:
     truncate: bool = True
     dimensions: int = 0
     normalize: bool = True
+    options: Mapping[str, Any] = field(default_factory=dict)
+    keep_alive: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizeRequest:
+    """``add_special``: with the tokens that the model wants around a text. ``parse_special``: the spelling of a
+    special token is that token."""
+
+    model: str
+    text: str
+    add_special: bool = False
+    parse_special: bool = True
+    options: Mapping[str, Any] = field(default_factory=dict)
+    keep_alive: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DetokenizeRequest:
+    model: str
+    tokens: tuple[int, ...]
     options: Mapping[str, Any] = field(default_factory=dict)
     keep_alive: float | None = None
 

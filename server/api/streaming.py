@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Any, Protocol
 
 from aiohttp import web
@@ -129,11 +129,15 @@ async def collect(request: web.Request, chunks: AsyncGenerator[Chunk, None]) -> 
     if final is None:
         raise RuntimeError("a stream ends with a final chunk")
     log.finished(final)
-    whole = Chunk(
+    return joined(parts), final
+
+
+def joined(parts: Sequence[Chunk]) -> Chunk:
+    """The pieces of one answer as one chunk."""
+    return Chunk(
         content="".join(part.content for part in parts),
         thinking="".join(part.thinking for part in parts),
         tool_calls=tuple(call for part in parts for call in part.tool_calls),
         logprobs=tuple(item for part in parts for item in part.logprobs),
-        final=final,
+        final=parts[-1].final if parts else None,
     )
-    return whole, final

@@ -44,6 +44,8 @@ async def test_a_fresh_server_has_the_built_in_model_and_a_deleted_one_stays_del
     client = await aiohttp_client(build_app(made()))
     names = [model["name"] for model in (await (await client.get("/api/tags")).json())["models"]]
     assert sorted(names) == ["guide:latest", "guide:think"]
+    listed = (await (await client.get("/v1/models")).json())["data"]
+    assert all(model["context_length"] > 0 and "completion" in model["capabilities"] for model in listed)
     shown = await (await client.post("/api/show", data=b'{"model":"guide"}')).json()
     assert shown["model_info"]["general.architecture"] == "llama"
     assert (await client.delete("/api/delete", data=b'{"model":"guide"}')).status == 200

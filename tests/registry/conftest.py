@@ -24,7 +24,7 @@ GOLDEN = Path(__file__).parents[1] / "golden" / "models"
 Event = dict[str, Any]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def nano() -> bytes:
     return (GOLDEN / "nano.gguf").read_bytes()
 

@@ -231,17 +231,29 @@ def _experts_on_cpu(layers: int) -> Any:
 def _load_error(log: list[str]) -> LoadError:
     text = "".join(log).lower()
     memory = any(s in text for s in ("failed to allocate", "out of memory", "unable to allocate", "cudamalloc"))
-    return LoadError(_reason(log), memory=memory)
+    reason = _reason(log)
+    advice = "" if memory else "; `llamada fsck` tells whether its file is damaged"
+    return LoadError(f"llama.cpp cannot load this model: {reason}{advice}", memory=memory)
+
+
+# The most telling first; each wraps the one before it: "error loading model: … failed to load model from PATH".
+REASONS = (
+    r"error loading model: (?!.*failed to load model)(.+)",
+    r"failed to apply lora adapter: (.+)",
+    r": error: (.+)",
+    r"(failed to (?!load model).+)",
+)
 
 
 def _reason(log: list[str]) -> str:
-    """llama.cpp's own reason without paths."""
-    for line in reversed("".join(log).splitlines()):
-        found = re.search(r"error loading model: (.+)|: error: (.+)|failed to (.+)", line)
+    """llama.cpp's own reason without paths and names of functions."""
+    text = "".join(log)
+    for pattern in REASONS:
+        found = re.findall(pattern, text)
         if found:
-            text = next(g for g in found.groups() if g) if found.group(3) is None else f"failed to {found.group(3)}"
-            return re.sub(r"'?/[^\s']+'?", "the model file", text).strip()
-    return "llama.cpp could not read the file"
+            bare = re.sub(r"'?/[^\s']+'?", "the model file", found[-1])
+            return re.sub(r"^(?:\w+: )+", "", bare).strip()
+    return "its file could not be read"
 
 
 def as_tokens(tokens: Sequence[int]) -> np.ndarray[Any, np.dtype[np.int32]]:

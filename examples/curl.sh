@@ -29,7 +29,7 @@ curl -fsS "$host/api/chat" -d '{
 
 echo; echo "# a tool call"
 curl -fsS "$host/api/chat" -d '{
-  "model": "guide", "stream": false,
+  "model": "guide", "stream": false, "options": {"num_predict": 100},
   "messages": [{"role": "user", "content": "What is the weather in Lima?"}],
   "tools": [{"type": "function", "function": {
     "name": "get_weather", "description": "The weather of a city",

@@ -46,7 +46,7 @@ PARAMETERS: Mapping[str, str] = {
         ("num_ctx", "num_batch", "num_gpu", "main_gpu", "num_thread", "num_parallel", "cpu_moe", "draft_num_predict"),
         "int",
     ),
-    **dict.fromkeys(("num_keep", "num_predict", "seed", "top_k", "repeat_last_n"), "int"),
+    **dict.fromkeys(("num_keep", "num_predict", "think_budget", "seed", "top_k", "repeat_last_n"), "int"),
     **dict.fromkeys(("dry_allowed_length", "dry_penalty_last_n"), "int"),
     **dict.fromkeys(("temperature", "top_p", "min_p", "typical_p", "repeat_penalty"), "float"),
     **dict.fromkeys(("presence_penalty", "frequency_penalty", "top_n_sigma", "dynatemp_range"), "float"),

@@ -63,9 +63,7 @@ class ToolChoice:
 class ChatRequest:
     """``options`` holds only what the client gave, already type-checked by ``server.options.parse``.
 
-    ``keep_alive``: seconds, negative = for ever, None = not given. ``tool_choice``: "auto", "none", "required", or
-    ``tool:`` and the name of the one tool to be called. ``parallel_tool_calls`` False = at most one call in the answer.
-    ``think_budget``: the most tokens to think, None = no bound.
+    ``keep_alive``: seconds, negative = for ever, None = not given. How many tokens it may think is an option.
     """
 
     model: str

@@ -116,8 +116,8 @@ def test_errors_have_their_classes(client: anthropic.Anthropic) -> None:
         client.messages.create(model="nobody", max_tokens=1, messages=HI)
     with pytest.raises(anthropic.BadRequestError, match="messages is required"):
         client.messages.create(model="guide", max_tokens=1, messages=[])
-    with pytest.raises(anthropic.BadRequestError, match="temperature"):
-        client.messages.create(model="guide", max_tokens=1, messages=HI, temperature=-1)
+    with pytest.raises(anthropic.BadRequestError, match="required"):
+        client.messages.create(model="guide", max_tokens=1, messages=HI, tool_choice={"type": "any"})
 
 
 async def test_async(url: str) -> None:

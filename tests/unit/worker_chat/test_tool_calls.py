@@ -14,12 +14,14 @@ from hypothesis import strategies as st
 from server.types import Chunk, ToolCall
 from server.worker.chat.formats import closing_marker, tool_parser
 from server.worker.chat.formats.calls import CallCounter, JsonScanner, read_calls
+from server.worker.chat.formats.row import ToolFormat
+from server.worker.chat.formats.rows import BY_NAME
 
 TOOLS = ("get_weather", "get_time", "get_weather_now", "write")
 WEATHER = '{"name": "get_weather", "arguments": {"city": "Paris"}}'
 
 
-def read(marker: str, text: str, cuts: list[int] | None = None) -> tuple[str, list[tuple[str, object]]]:
+def read(marker: str | ToolFormat, text: str, cuts: list[int] | None = None) -> tuple[str, list[tuple[str, object]]]:
     """(content, calls) of ``text`` cut at ``cuts``."""
     parser = tool_parser(marker, TOOLS, CallCounter(random.Random(1)))
     points = sorted({min(c, len(text)) for c in cuts or []} | {0, len(text)})
@@ -130,6 +132,29 @@ def test_any_text_is_read_alike_and_only_calls_leave_it(marker: str, parts: list
     assert all(character in rest for character in content)  # content is the text with pieces left out
     spelt = sum(len(re.sub(r"\s", "", json.dumps(arguments))) for _, arguments in calls)
     assert len(re.sub(r"\s", "", content)) + spelt <= len(text)
+
+
+PLAIN = [
+    ("functionary-3.2", ">>>all\nHi >>> there", "Hi >>> there", []),
+    ("functionary-3.2", '>>>all\nWait.>>>get_weather\n{"city": "Paris"}', "Wait.", [PARIS]),
+    ("command-r7b", "<|START_RESPONSE|>Hi<|END_RESPONSE|>", "Hi", []),
+    ("kimi-k3", "<|open|>response<|sep|>Hi<|close|>response<|sep|><|close|>message<|sep|>", "Hi", []),
+    ("qwen3-coder", "<function=get_weather>\n<parameter=city>\nParis\n</parameter>\n</function>\n</tool_call>",
+     "", [PARIS]),
+    ("llama3", '<|python_tag|>{"name": "get_weather", "parameters": {"city": "Paris"}}', "", [PARIS]),
+    ("llama4", "[get_weather(city='Paris')]", "", [PARIS]),
+    ("llama4", "[1, 2] is a list", "[1, 2] is a list", []),
+    ("glm", "<tool_call>nothing\n<arg_key>a</arg_key>\n<arg_value>b</arg_value>\n</tool_call>",
+     "<tool_call>nothing\n<arg_key>a</arg_key>\n<arg_value>b</arg_value>\n</tool_call>", []),
+    ("gemma4", '<|tool_call>call:write{a:<|"|>x', '<|tool_call>call:write{a:<|"|>x', []),
+    ("lfm2", "<|tool_call_start|>[get_weather(city=", "<|tool_call_start|>[get_weather(city=", []),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "text", "content", "calls"), PLAIN)
+def test_what_stands_around_an_answer(name: str, text: str, content: str, calls: list[tuple[str, object]]) -> None:
+    for cuts in ([], list(range(len(text))), *([cut] for cut in range(1, len(text)))):
+        assert read(BY_NAME[name], text, cuts) == (content, calls)
 
 
 def test_ids_are_call_and_eight_characters() -> None:

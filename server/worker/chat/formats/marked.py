@@ -64,14 +64,23 @@ class MarkedParser:
                 yield
                 continue
             self._content.append(src.take(found.start()))
-            if found.group() in self._plain:
-                src.take(len(found.group()))
+            if plain := (yield from meets(src, *self._plain)):
+                src.take(len(plain))
+                yield from self._new_line(plain)
                 continue
             try:
                 yield from self._calls()
             except NoCall as error:
                 self._content.append(src.take(max(error.at, 1)))
             self.in_call = False
+
+    def _new_line(self, plain: str) -> Reading[None]:
+        """Takes the new line that belongs to what stands around an answer."""
+        src = self._src
+        if f"{plain}\n" in self._row.plain:
+            while not src.text and not src.final:
+                yield
+            src.take(int(src.starts("\n")))
 
     def _at_once(self) -> Generator[None, None, None]:
         """Only the beginning of the answer can be a call."""

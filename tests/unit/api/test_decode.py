@@ -93,7 +93,7 @@ def test_what_passes(body: str, fields: dict[str, Any]) -> None:
         ('{"keep_alive":true}', "Unsupported type: 'bool'"),
         ('{"think":"bad"}',
          'invalid think value: "bad" (must be "high", "medium", "low", "max", true, or false)'),
-        ('{"think":3}', 'think must be a boolean or string ("high", "medium", "low", "max", true, or false)'),
+        ('{"think":[3]}', 'think must be a boolean or string ("high", "medium", "low", "max", true, or false)'),
         ('{"images":["@@"]}', "illegal base64 data at input byte 0"),
         ('{"images":["aGVsbG8"]}', "illegal base64 data at input byte 4"),
     ],

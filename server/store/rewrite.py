@@ -1,6 +1,6 @@
-"""Weights through llama.cpp, in a child process with an empty environment: quantized, merged, or just checked.
+"""Weights through the converters, in a child process with an empty environment: converted, quantized, merged, checked.
 
-The child is ``python -m converters quantize``. It sees the source and a private folder, is killed when the caller
+The child is ``python -m converters``. It sees the source and a private folder, is killed when the caller
 leaves, and its output becomes a blob only when it said that all is well.
 """
 
@@ -11,8 +11,8 @@ import json
 import logging
 import os
 import sys
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,16 +32,26 @@ NICE = "10"  # whoever talks to a loaded model comes first
 
 def child_environment(environment: Mapping[str, str]) -> dict[str, str]:
     # ggml would otherwise fork a debugger on an abort, which takes seconds.
-    return {name: environment[name] for name in PASSED if name in environment} | {"GGML_NO_BACKTRACE": "1"}
+    passed = {name: environment[name] for name in PASSED if name in environment}
+    return passed | {"GGML_NO_BACKTRACE": "1", "HF_HUB_OFFLINE": "1"}
 
 
 async def rewrite(source: Path, out: Path, type_name: str, environment: Mapping[str, str]) -> AsyncGenerator[float]:
     """Yields the fraction done. InvalidRequest with the child's words when the model is to blame."""
-    complaints = out.with_name("stderr")
+    command = ("quantize", "--in", str(source), "--out", str(out), "--type", type_name)
+    async with aclosing(converter(command, out.with_name("stderr"), environment)) as lines:
+        async for told in lines:
+            if told.get("total"):
+                yield told["completed"] / told["total"]
+
+
+async def converter(
+    command: Sequence[str], complaints: Path, environment: Mapping[str, str]
+) -> AsyncGenerator[dict[str, Any]]:
+    """What ``python -m converters`` tells, line by line. InvalidRequest with its words when it cannot do it."""
     with complaints.open("wb") as stderr:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "converters", "quantize", "--in", str(source), "--out", str(out),
-            "--type", type_name, "--nice", NICE,
+            sys.executable, "-m", "converters", *command, "--nice", NICE,
             cwd=PACKAGES, env=child_environment(environment), limit=MAX_LINE,
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=stderr,
         )  # fmt: skip
@@ -52,8 +62,8 @@ async def rewrite(source: Path, out: Path, type_name: str, environment: Mapping[
         async for line in process.stdout:
             told = _told(line)
             error = told.get("error") or error
-            if told.get("total"):
-                yield told["completed"] / told["total"]
+            if not error:
+                yield told
         code = await process.wait()
     finally:
         with suppress(ProcessLookupError):
@@ -65,7 +75,7 @@ async def rewrite(source: Path, out: Path, type_name: str, environment: Mapping[
         logger.error(
             "the converter ended with status %d: %s",
             code,
-            complaints.read_bytes()[-MAX_LOG:].decode("utf-8", "replace"),
+            complaints.read_bytes()[-MAX_LOG:].decode("utf-8", "replace"),  # noqa: ASYNC240 (a few kilobytes)
         )
     if code < 0:
         raise InvalidRequest("llama.cpp cannot read this model: it stopped at once, the file is probably damaged")
@@ -86,3 +96,13 @@ def link_parts(folder: Path, blobs: Blobs, files: Mapping[str, Digest]) -> Path:
     for name, digest in files.items():
         os.symlink(blobs.path(digest).resolve(), folder / name)
     return folder / min(files)
+
+
+def link_files(folder: Path, blobs: Blobs, files: Mapping[str, Digest]) -> Path:
+    """A checkpoint's files under their own names in a folder of their own; names were checked to stay below it."""
+    place = folder / "checkpoint"
+    for name, digest in files.items():
+        path = place / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.symlink(blobs.path(digest).resolve(), path)
+    return place

@@ -34,11 +34,15 @@ EMBEDDED = ("a.", "mm.", "mtp.", "s.", "v.")
 
 @dataclass(slots=True)
 class Weights:
-    """One GGUF layer to be. ``files``: the parts of a split model by name; ``headers``: of all its files."""
+    """One GGUF layer to be. ``files``: the parts of a split model by name; ``headers``: of all its files.
+
+    ``converted``: made here from a checkpoint, in its final type and checked.
+    """
 
     part: Part
     headers: list[Header] = field(default_factory=list)
     files: dict[str, Digest] = field(default_factory=dict)
+    converted: bool = False
 
     @property
     def kind(self) -> str:
@@ -67,13 +71,11 @@ class Weights:
 
     def rewrite_as(self, quantize: str, draft_quantize: str) -> str:
         """COPY, a type, or "" for a layer that stays as it is. The errors are Ollama's, status 500."""
-        given = {"model": quantize, "draft": draft_quantize}.get(self.kind, "").upper()
+        if self.converted:
+            return ""
+        given = {"model": quantize, "draft": draft_quantize}.get(self.kind, "")
         if given:
-            wanted = QUANTIZE.get(given)
-            if wanted is None:
-                raise ServerError(
-                    f"unsupported quantization type {given} - supported types are F32, F16, Q4_K_S, Q4_K_M, Q8_0"
-                )
+            wanted = quantization(given)
             if not self.is_plain:
                 raise ServerError(
                     "quantization is only supported for F16, BF16 and F32 models"
@@ -96,6 +98,16 @@ class Weights:
         pins.enter_context(library.pin([digest]))
         header = read(library.blobs, digest)
         return Part(Layer(self.part.layer.media_type, digest, header.size), status_of(digest, created), header)
+
+
+def quantization(given: str) -> str:
+    """The type of this name, in any case. Ollama's error, status 500."""
+    wanted = QUANTIZE.get(given.upper())
+    if wanted is None:
+        raise ServerError(
+            f"unsupported quantization type {given.upper()} - supported types are F32, F16, Q4_K_S, Q4_K_M, Q8_0"
+        )
+    return wanted
 
 
 class Sources:
@@ -140,6 +152,27 @@ class Sources:
         self.uploaded = found
         self.weights += found
 
+    def add_converted(self, digest: Digest, created: bool, kind: str) -> None:
+        """A GGUF that was made of a checkpoint's files; ``kind``: model, draft or adapter."""
+        self._pins.enter_context(self._library.pin([digest]))
+        header = read(self._blobs, digest)
+        if kind == "model" and self.base is not None:
+            raise InvalidRequest("'from' and 'files' both name a model; give one of them")
+        layer = Layer(LAYER_TYPE + kind, digest, header.size)
+        weights = Weights(Part(layer, status_of(digest, created), header), [header], converted=True)
+        if kind == "adapter":
+            check_adapter(header, self.model().headers)
+        elif kind == "model":
+            self.uploaded = [weights]
+        self.weights.append(weights)
+
+    def model(self) -> Weights:
+        """The model that adapters are for. InvalidRequest when there is none."""
+        found = next((w for w in self.weights if w.kind == "model"), None)
+        if found is None:
+            raise InvalidRequest("no base model was found")
+        return found
+
     def add_drafts(self, files: Mapping[str, Digest]) -> Generator[str, None, None]:
         self.weights += yield from self._ggufs(files, "draft")
 
@@ -147,9 +180,7 @@ class Sources:
         if len(files) > 1:
             raise InvalidRequest("only one adapter is currently supported")
         found = yield from self._ggufs(files, "adapter")
-        model = next((w for w in self.weights if w.kind == "model"), None)
-        if model is None:
-            raise InvalidRequest("no base model was found")
+        model = self.model()
         for adapter in found:
             check_adapter(adapter.headers[0], model.headers)
         self.weights += found
@@ -199,10 +230,6 @@ def _check_file_type(files: Mapping[str, Digest], blobs: Blobs) -> None:
     for path, digest in files.items():
         if path.endswith(".gguf"):
             return
-        if path.endswith(".safetensors"):
-            raise InvalidRequest(
-                "safetensors files cannot be imported by this version; convert the model to GGUF first"
-            )
         if blobs.has(digest):
             with blobs.open(digest) as file:
                 if file.read(4) == b"GGUF":

@@ -1,0 +1,177 @@
+"""The verify gate: does a GGUF say what its checkpoint says?
+
+It loads in llama.cpp; its tokenizer cuts the torture text as the original does; its logits are those of transformers;
+a greedy chat is the same, token by token. Checks that need a package which is not installed are named as skipped.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from converters.checkpoint import Checkpoint
+from converters.errors import ConversionFailed, VerificationFailed
+from converters.torture import TORTURE
+
+Array = NDArray[np.float32]
+MISSING = "{} is not installed: pip install 'llamada[train]'"
+# Mean KL divergence (nats per token) up to which weights of this type are taken for the same model. What a wrong
+# conversion does is far beyond: a permutation that is missing costs more than 0.1 even for random weights.
+KL_LIMITS = {"F32": 1e-5, "F16": 1e-4, "BF16": 5e-3, "Q8_0": 0.05, "Q6_K": 0.1}
+KL_LIMIT = 1.0
+EXPERTS_FACTOR = 10  # near ties of a router flip
+COSINES = {"F32": 0.9999, "F16": 0.9995, "BF16": 0.999, "Q8_0": 0.995}
+COSINE = 0.9
+EXACT = ("F32", "F16", "BF16")
+CHAT = "Tell me in one sentence what a lighthouse is for."
+NEW_TOKENS = 16
+PROBE_TOKENS = 192
+
+
+@dataclass(slots=True)
+class Findings:
+    """``numbers`` measured, ``skipped`` with reasons, ``failed`` with what is wrong."""
+
+    numbers: dict[str, Any] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+
+    def summary(self) -> dict[str, Any]:
+        return {"verified": not self.failed, **self.numbers, "skipped": self.skipped}
+
+
+def verify(folder: Path, path: Path) -> dict[str, Any]:
+    """Runs the gate in a process of its own. VerificationFailed with every reason when it is not passed."""
+    command = [sys.executable, "-m", "converters", "verify", "--leash", "--in", str(folder), "--gguf", str(path)]
+    # Its standard input is a pipe that ends with this process, and the child with it.
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        assert child.stdout
+        assert child.stderr
+        with ThreadPoolExecutor(1) as reader:  # both pipes are read at once, or a chatty child would wait for ever
+            complaints = reader.submit(child.stderr.read)
+            last = child.stdout.read().decode("utf-8", "replace").strip().rpartition("\n")[2]
+        status = child.wait()
+    told = json.loads(last) if last.startswith("{") else {}
+    if "error" in told:
+        raise VerificationFailed(told["error"])
+    if "result" not in told:
+        tail = complaints.result().decode("utf-8", "replace").strip()[-300:]
+        why = f"it was ended by signal {-status}" if status < 0 else tail
+        raise VerificationFailed(f"llama.cpp could not be run on the result: {why}")
+    result: dict[str, Any] = told["result"]
+    return result
+
+
+def leash() -> None:
+    """End this process when its standard input does: its parent is gone then."""
+
+    def wait() -> None:
+        sys.stdin.buffer.read()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def check(folder: Path, path: Path) -> Findings:
+    """The gate itself, in this process."""
+    from converters.gguf.evaluate import Loaded
+    from modelfiles.gguf import check_loadable, read_header
+
+    header = read_header(path)
+    check_loadable(header)
+    findings = Findings()
+    checkpoint = Checkpoint.open(folder)
+    try:
+        model = Loaded(path)
+    except ConversionFailed as error:
+        findings.failed["loads"] = error.message
+        return findings
+    with model:
+        findings.numbers["loads"] = True
+        check_tokenizer(checkpoint, model, findings)
+        if not installed("torch", "transformers"):
+            findings.skipped["logits"] = findings.skipped["chat"] = MISSING.format("torch")
+            return findings
+        from converters.reference import compare
+
+        compare(checkpoint, header, path, model, findings)
+    return findings
+
+
+def installed(*names: str) -> bool:
+    return all(importlib.util.find_spec(name) for name in names)
+
+
+def check_tokenizer(checkpoint: Checkpoint, model: Any, findings: Findings) -> None:
+    """Ids of the torture text, with and without what is put around a text."""
+    if not (checkpoint.folder / "tokenizer.json").is_file():
+        findings.skipped["tokenizer"] = "the checkpoint has no tokenizer.json to compare with"
+        return
+    if not installed("tokenizers"):
+        findings.skipped["tokenizer"] = MISSING.format("tokenizers")
+        return
+    from tokenizers import Tokenizer
+
+    judge = Tokenizer.from_file(str(checkpoint.folder / "tokenizer.json"))
+    judge.no_truncation()
+    judge.no_padding()
+    for special in (False, True):
+        wanted = list(judge.encode(TORTURE, add_special_tokens=special).ids)
+        found = model.tokenize(TORTURE, special=special)
+        if found != wanted:
+            findings.failed["tokenizer"] = _difference(found, wanted, judge)
+            return
+    findings.numbers["tokens"] = len(wanted)
+
+
+def _difference(found: Sequence[int], wanted: Sequence[int], judge: Any) -> str:
+    at = next(
+        (i for i, pair in enumerate(zip(found, wanted, strict=False)) if pair[0] != pair[1]),
+        min(len(found), len(wanted)),
+    )
+    text = judge.decode(list(wanted[max(0, at - 3) : at + 5]), skip_special_tokens=False)
+    return f"token {at} is another one than the original tokenizer's, near {text!r}"
+
+
+def kl_divergence(reference: Array, found: Array) -> float:
+    """Mean over tokens, in nats: how much worse ``found`` predicts what ``reference`` predicts."""
+    a, b = log_softmax(reference), log_softmax(found)
+    return float((np.exp(a) * (a - b)).sum(-1).mean())
+
+
+def log_softmax(logits: Array) -> NDArray[np.float64]:
+    wide = logits.astype(np.float64)
+    wide -= wide.max(-1, keepdims=True)
+    made: NDArray[np.float64] = wide - np.log(np.exp(wide).sum(-1, keepdims=True))
+    return made
+
+
+def limit(file_type: str, experts: bool) -> float:
+    return KL_LIMITS.get(file_type, KL_LIMIT) * (EXPERTS_FACTOR if experts else 1)
+
+
+def available_memory() -> int:
+    """Bytes that this process may still take."""
+    pages, size = os.sysconf("SC_AVPHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
+    for line in Path("/proc/meminfo").read_text().splitlines() if Path("/proc/meminfo").exists() else ():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return pages * size
+
+
+def rounded(value: float) -> float:
+    """Three digits that count."""
+    return value if value == 0 or not math.isfinite(value) else round(value, 2 - math.floor(math.log10(abs(value))))

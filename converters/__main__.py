@@ -31,8 +31,20 @@ def arguments(given: list[str]) -> argparse.Namespace:
     to_gguf.add_argument("--type", default="f16", help="f32, f16, bf16, q8_0, q4_K_M … (default f16)")
     to_gguf.add_argument("--name", default="", help="general.name in the file; default: the folder's")
     to_gguf.set_defaults(run=run_to_gguf)
+    from_gguf = verbs.add_parser("from-gguf", help="convert a GGUF to a checkpoint folder and verify it")
+    from_gguf.add_argument("--in", dest="source", type=Path, required=True, metavar="PATH", help="a GGUF")
+    from_gguf.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="must not exist")
+    from_gguf.add_argument("--type", default="", choices=("", "f32", "f16", "bf16"), help="default: as in the GGUF")
+    from_gguf.set_defaults(run=run_from_gguf)
+    adapter = verbs.add_parser("adapter", help="convert a PEFT LoRA folder to a GGUF adapter")
+    adapter.add_argument("--in", dest="source", type=Path, required=True, metavar="FOLDER")
+    adapter.add_argument("--base", type=Path, required=True, metavar="PATH", help="the GGUF that it is for")
+    adapter.add_argument("--out", type=Path, required=True, metavar="PATH", help="the GGUF to write; must not exist")
+    adapter.set_defaults(run=run_adapter)
     verify = verbs.add_parser("verify", help="compare a GGUF with the checkpoint that it was made from")
-    verify.add_argument("--in", dest="source", type=Path, required=True, metavar="FOLDER")
+    given_to = verify.add_mutually_exclusive_group(required=True)
+    given_to.add_argument("--in", dest="source", type=Path, metavar="FOLDER", help="the checkpoint")
+    given_to.add_argument("--adapter", type=Path, metavar="PATH", help="a GGUF adapter instead: does it load?")
     verify.add_argument("--gguf", type=Path, required=True, metavar="PATH")
     verify.add_argument("--leash", action="store_true", help="end when standard input does")
     verify.set_defaults(run=run_verify)
@@ -57,12 +69,27 @@ def run_to_gguf(options: argparse.Namespace) -> dict[str, Any] | None:
     return convert(options.source, options.out, options.type, Progress(), name=options.name)
 
 
+def run_from_gguf(options: argparse.Namespace) -> dict[str, Any] | None:
+    from converters.from_gguf import restore
+
+    return restore(options.source, options.out, Progress(), dtype=options.type.upper())
+
+
+def run_adapter(options: argparse.Namespace) -> dict[str, Any] | None:
+    from converters.gguf.adapter import convert
+
+    return convert(options.source, options.base, options.out, Progress())
+
+
 def run_verify(options: argparse.Namespace) -> dict[str, Any] | None:
-    from converters.verify import check, leash
+    from converters.verify import check, check_adapter, leash
 
     if options.leash:
         leash()
-    findings = check(options.source, options.gguf)
+    if options.adapter:
+        findings = check_adapter(options.gguf, options.adapter)
+    else:
+        findings = check(options.source, options.gguf)
     if findings.failed:
         raise VerificationFailed("the conversion is wrong: " + "; ".join(findings.failed.values()))
     return findings.summary()

@@ -53,14 +53,23 @@ class Checkpoint:
 
     def first_layers(self, count: int) -> Checkpoint:
         """The same model with its first ``count`` layers only."""
-        changed = dict(self.config)
-        for name in ("num_hidden_layers", "n_layer"):
-            if name in changed:
-                changed[name] = min(changed[name], count)
-        if isinstance(kinds := changed.get("layer_types"), list):
-            changed["layer_types"] = kinds[:count]
+        changed = shortened(self.config, count)
         kept = {name: tensor for name, tensor in self.tensors.items() if (layer_of(name) or 0) < count}
         return replace(self, config=changed, tensors=kept)
+
+
+def shortened(config: Mapping[str, Any], count: int) -> dict[str, Any]:
+    """The settings of the same model with its first layers only; nested parts too."""
+    changed: dict[str, Any] = {
+        name: shortened(value, count) if isinstance(value, dict) else value for name, value in config.items()
+    }
+    for name in ("num_hidden_layers", "n_layer"):
+        if isinstance(changed.get(name), int):
+            changed[name] = min(changed[name], count)
+    for name in ("layer_types", "no_rope_layers"):
+        if isinstance(changed.get(name), list):
+            changed[name] = changed[name][:count]
+    return changed
 
 
 def layer_of(name: str) -> int | None:

@@ -5,6 +5,7 @@ Weights are read by our own reader, code of a checkpoint never runs.
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import os
@@ -16,9 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from converters import safetensors
 from converters.architectures.registry import of_class
 from converters.checkpoint import Checkpoint
-from converters.errors import ConversionFailed
+from converters.errors import ConversionFailed, Unsupported
 from converters.gguf.evaluate import Loaded
 from converters.progress import Progress
 from converters.torture import TORTURE
@@ -36,12 +38,15 @@ from converters.verify import (
     rounded,
 )  # fmt: skip
 from modelfiles.errors import TemplateError
-from modelfiles.gguf import Header
+from modelfiles.gguf import Header, read_header
 from modelfiles.jinja import ChatTemplate
 
 Array = NDArray[np.float32]
-LAYERS = 2  # of a model that is too big to be loaded whole
+LAYERS = 2
 HEADROOM = 1.25
+TEXTS = (TORTURE[:400], "A short sentence.", "la compresión de modelos 123")
+SCORES = {"F32": 0.01, "F16": 0.02, "BF16": 0.1, "Q8_0": 0.2}
+SCORE = 1.0
 
 
 def compare(checkpoint: Checkpoint, header: Header, path: Path, model: Loaded, findings: Findings) -> None:
@@ -57,6 +62,9 @@ def compare(checkpoint: Checkpoint, header: Header, path: Path, model: Loaded, f
         return
     compare_logits(judge, header, model, findings)
     compare_chat(checkpoint, judge, header, model, findings)
+    if header.file_type not in EXACT:
+        # What quantizing costs hides what a wrong conversion would: the same tensors once more, without that loss.
+        compare_first_layers(checkpoint, path.parent, findings)
 
 
 def load(checkpoint: Checkpoint) -> Any:
@@ -67,18 +75,22 @@ def load(checkpoint: Checkpoint) -> Any:
     transformers.logging.set_verbosity_error()
     logging.getLogger("transformers").setLevel(logging.ERROR)
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    kind = (
-        transformers.AutoModel if not of_class(checkpoint.class_name).generates else transformers.AutoModelForCausalLM
-    )
-    known = getattr(transformers, checkpoint.class_name, None)
     try:
-        loader = known or kind
-        return loader.from_pretrained(
+        return loader(transformers, checkpoint.class_name).from_pretrained(
             checkpoint.folder, dtype=torch.float32, attn_implementation="eager", trust_remote_code=False,
             local_files_only=True, use_safetensors=True,
         ).eval()  # fmt: skip
     except (ValueError, KeyError, OSError, ImportError) as error:
         raise ConversionFailed(f"transformers cannot load the checkpoint: {str(error)[:300]}") from None
+
+
+def loader(transformers: Any, name: str) -> Any:
+    """The class of transformers that computes what the GGUF will."""
+    if of_class(name).generates:
+        return transformers.AutoModelForCausalLM
+    if name.endswith("ForSequenceClassification"):
+        return transformers.AutoModelForSequenceClassification
+    return transformers.AutoModel  # without the heads of pre-training
 
 
 def reference_logits(judge: Any, tokens: list[int]) -> Array:
@@ -112,50 +124,65 @@ def compare_logits(judge: Any, header: Header, model: Loaded, findings: Findings
 
 
 def compare_first_layers(checkpoint: Checkpoint, beside: Path, findings: Findings) -> None:
-    """The first layers alone, converted once more as F32, for a model that is too big for memory."""
+    """The first layers alone, converted once more as F32: exact, and small where the model is not."""
     from converters.to_gguf import plan, write_model
 
     part = checkpoint.first_layers(LAYERS)
-    judge = load_part(part)
-    with tempfile.TemporaryDirectory(dir=beside) as folder:
-        path = Path(folder) / "part.gguf"
-        write_model(plan(part, "part"), path, "F32", Progress(silent=True))
-        with Loaded(path) as model:
-            from modelfiles.gguf import read_header
+    inner = Findings()
+    with tempfile.TemporaryDirectory(dir=beside, prefix=".layers-") as name:
+        folder = Path(name)
+        try:
+            made = plan(part, "part")
+        except Unsupported as error:
+            findings.skipped["first layers"] = error.message
+            return
+        write_model(made, folder / "part.gguf", "F32", Progress(silent=True))
+        write_part(part, folder)
+        judge = load(Checkpoint.open(folder))
+        with Loaded(folder / "part.gguf") as model:
+            compare_logits(judge, read_header(folder / "part.gguf"), model, inner)
+    findings.numbers |= {"layers_compared": LAYERS, "kl_of_layers": inner.numbers["kl"]}
+    findings.failed |= {f"{name} of the first layers": text for name, text in inner.failed.items()}
 
-            compare_logits(judge, read_header(path), model, findings)
-    findings.numbers["layers_compared"] = LAYERS
 
-
-def load_part(part: Checkpoint) -> Any:
-    import torch
-    import transformers
-
-    config = transformers.AutoConfig.for_model(**{**part.config, "dtype": "float32"})
-    judge = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
-    state = {name: torch.from_numpy(np.array(tensor.read())) for name, tensor in part.tensors.items()}
-    judge.load_state_dict(state, strict=False)
-    judge.tie_weights()
-    return judge
+def write_part(part: Checkpoint, folder: Path) -> None:
+    """The shortened checkpoint as files, for transformers has its own ideas of what a tensor is called in memory."""
+    (folder / "config.json").write_text(json.dumps(part.config))
+    tensors = ((tensor.name, tensor.dtype, tensor.raw()) for tensor in part.tensors.values())
+    safetensors.write(folder / "model.safetensors", tensors)
 
 
 def compare_vectors(judge: Any, header: Header, model: Loaded, findings: Findings) -> None:
-    """The pooled vectors of a few texts."""
-    import torch
-
-    least = 1.0
-    for text in (TORTURE[:400], "A short sentence.", "la compresión de modelos 123"):
+    """The pooled vectors of a few texts, or a reranker's scores."""
+    least, furthest = 1.0, 0.0
+    for text in TEXTS:
         tokens = model.tokenize(text, special=True)[: header.context_length or 512]
-        with torch.no_grad():
-            states = judge(torch.tensor([tokens])).last_hidden_state[0].float().numpy()
-        wanted = states[0] if header.pooling == "cls" else states.mean(0)
-        found = model.embed(tokens)
+        wanted, found = reference_vector(judge, tokens, header.pooling or ""), model.embed(tokens)
+        furthest = max(furthest, float(np.abs(wanted - found).max()))
         least = min(least, float(wanted @ found / (np.linalg.norm(wanted) * np.linalg.norm(found))))
+    if header.pooling == "rank":
+        findings.skipped["chat"] = "it is a reranker"
+        findings.numbers["score_difference"] = rounded(furthest)
+        if not furthest <= SCORES.get(header.file_type, SCORE):
+            findings.failed["scores"] = f"the scores differ from the original's by {furthest:.3g}"
+        return
     findings.numbers["cosine"] = round(least, 8)
     findings.skipped["chat"] = "it is an embedding model"
     allowed = COSINES.get(header.file_type, COSINE)
     if not least >= allowed:
         findings.failed["vectors"] = f"the vectors point elsewhere: cosine {least:.5f} under {allowed}"
+
+
+def reference_vector(judge: Any, tokens: list[int], pooling: str) -> Array:
+    import torch
+
+    with torch.no_grad():
+        out = judge(torch.tensor([tokens]))
+    if pooling == "rank":
+        return np.asarray(out.logits[0].float().numpy())
+    states = out.last_hidden_state[0].float().numpy()
+    picked = {"cls": states[0], "last": states[-1]}.get(pooling)
+    return np.asarray(states.mean(0) if picked is None else picked)
 
 
 def compare_chat(checkpoint: Checkpoint, judge: Any, header: Header, model: Loaded, findings: Findings) -> None:

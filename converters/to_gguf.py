@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from converters import pooling
 from converters.architectures.config import Config
 from converters.architectures.registry import of_class
 from converters.architectures.steps import Output, once
@@ -90,6 +91,8 @@ def plan(checkpoint: Checkpoint, name: str) -> Model:
     metadata.add_plain("general.type", "model")
     metadata.add_plain("general.name", tame(name))
     row.add_keys(config, metadata)
+    if not row.generates and f"{row.gguf}.pooling_type" not in metadata:
+        metadata.add_plain(f"{row.gguf}.pooling_type", pooling.of_checkpoint(checkpoint))
     _tokenizer(checkpoint, outputs["token_embd.weight"].shape[0]).add_to(metadata)
     add_sampling(checkpoint.optional_json("generation_config.json"), metadata)
     metadata.add_plain("llamada.source.class", checkpoint.class_name)

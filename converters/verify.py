@@ -55,7 +55,15 @@ class Findings:
 
 def verify(folder: Path, path: Path) -> dict[str, Any]:
     """Runs the gate in a process of its own. VerificationFailed with every reason when it is not passed."""
-    command = [sys.executable, "-m", "converters", "verify", "--leash", "--in", str(folder), "--gguf", str(path)]
+    return _in_a_child("--in", str(folder), "--gguf", str(path))
+
+
+def verify_adapter(base: Path, adapter: Path) -> dict[str, Any]:
+    return _in_a_child("--adapter", str(adapter), "--gguf", str(base))
+
+
+def _in_a_child(*options: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", "converters", "verify", "--leash", *options]
     # Its standard input is a pipe that ends with this process, and the child with it.
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
         assert child.stdout
@@ -111,6 +119,27 @@ def check(folder: Path, path: Path) -> Findings:
     return findings
 
 
+def check_adapter(base: Path, adapter: Path) -> Findings:
+    """Whether the adapter can be loaded on its base, and by how much it moves the logits."""
+    from converters.gguf.evaluate import Loaded
+
+    findings = Findings()
+    with Loaded(base) as model:
+        tokens = model.tokenize(TORTURE, special=True)[:32]
+        before = model.logits(tokens)
+        try:
+            model.attach(adapter)
+        except ConversionFailed as error:
+            findings.failed["loads"] = error.message
+            return findings
+        moved = float(np.abs(model.logits(tokens) - before).max())
+    findings.numbers |= {"loads": True, "max_logit_change": rounded(moved)}
+    findings.skipped["logits"] = "the original weights of its model are not at hand"
+    if not np.isfinite(moved):
+        findings.failed["logits"] = "with the adapter the model's answers are no numbers"
+    return findings
+
+
 def installed(*names: str) -> bool:
     return all(importlib.util.find_spec(name) for name in names)
 
@@ -125,12 +154,15 @@ def check_tokenizer(checkpoint: Checkpoint, model: Any, findings: Findings) -> N
         return
     from tokenizers import Tokenizer
 
+    from converters.gguf.find_pre import as_normalized
+
     judge = Tokenizer.from_file(str(checkpoint.folder / "tokenizer.json"))
     judge.no_truncation()
     judge.no_padding()
+    text = as_normalized(TORTURE, checkpoint.optional_json("tokenizer.json"))
     for special in (False, True):
-        wanted = list(judge.encode(TORTURE, add_special_tokens=special).ids)
-        found = model.tokenize(TORTURE, special=special)
+        wanted = list(judge.encode(text, add_special_tokens=special).ids)
+        found = model.tokenize(text, special=special)
         if found != wanted:
             findings.failed["tokenizer"] = _difference(found, wanted, judge)
             return

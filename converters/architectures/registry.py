@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
-from converters.architectures import gemma, llama, qwen
+from converters.architectures import (
+    bert,
+    cohere,
+    deepseek,
+    gemma,
+    glm,
+    gpt,
+    granite,
+    llama,
+    olmo,
+    phi,
+    qwen,
+    smollm,
+    stablelm,
+)  # fmt: skip
 from converters.architectures.table import Architecture
 from converters.errors import Unsupported
 from converters.gguf.metadata import Metadata
 
-FAMILIES = (llama, qwen, gemma)
+FAMILIES = (llama, qwen, gemma, phi, granite, smollm, olmo, stablelm, gpt, cohere, deepseek, glm, bert)
 ROWS: tuple[Architecture, ...] = tuple(row for family in FAMILIES for row in family.ROWS)
 
 

@@ -27,6 +27,7 @@ class Rope:
 
     ``theta``: the base where config.json is silent. ``sliding``: sliding-window layers have a base of their own.
     ``head``: the setting that the rotated dimensions are a share of, where it is not the head's size.
+    ``original_key``: the trained context is a setting of its own, also without scaling.
     """
 
     count: bool = True
@@ -128,7 +129,8 @@ class Rope:
         if self.sliding:
             local = {"rope_type": "default", "rope_theta": get("rope.freq_base_swa") or 10000.0}
             return {"rope_parameters": {"full_attention": rope, "sliding_attention": local}}
-        return {"rope_parameters": rope}
+        original = {"original_max_position_embeddings": get(SCALING + "original_context_length")}
+        return {"rope_parameters": rope, **(original if self.original_key else {})}
 
     def _add_share(self, rope: dict[str, Any], metadata: Metadata, arch: str) -> None:
         rotated = metadata.get(f"{arch}.rope.dimension_count")

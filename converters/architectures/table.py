@@ -190,6 +190,6 @@ def layers(rows: Iterable[tuple[str, str | tuple[str, ...]] | tuple[str, str | t
            hf: str = "model.layers.{n}.", gguf: str = "blk.{n}.") -> Iterator[Tensor]:  # fmt: skip
     """Rows of one layer without their common beginnings; weight or bias unless the names say which."""
     for name, to, *step in rows:
-        ends = "" if name.endswith((".weight", ".bias")) else ".*"
+        ends = "" if name.endswith((".weight", "bias")) else ".*"
         targets = tuple(gguf + target + ends for target in ((to,) if isinstance(to, str) else to))
         yield Tensor(hf + name + ends, targets if len(targets) > 1 else targets[0], *step)

@@ -21,6 +21,7 @@ from converters.gguf.library import Log, lib
 
 Array = NDArray[np.float32]
 F32 = 0
+RANK = 4
 MAX_TOKENS = 4096
 
 
@@ -95,10 +96,11 @@ class Loaded:
         return made, leads
 
     def embed(self, tokens: Sequence[int]) -> Array:
-        """The pooled embedding of one text."""
+        """The pooled embedding of one text; of a reranker its score."""
         with self.context(len(tokens), embeddings=True) as context:
             context.feed(tokens, every=True)
-            size = int(lib.llama_model_n_embd(self._model))
+            ranks = lib.llama_pooling_type(context.pointer) == RANK
+            size = int(lib.llama_model_n_cls_out(self._model) if ranks else lib.llama_model_n_embd(self._model))
             pointer = lib.llama_get_embeddings_seq(context.pointer, 0)
             if not pointer:
                 raise ConversionFailed("llama.cpp gave no embedding")
@@ -148,8 +150,7 @@ class Context:
             batch.n_seq_id[i], batch.seq_id[i][0] = 1, 0
             batch.logits[i] = every or i == len(tokens) - 1
         self._position += len(tokens)
-        run = lib.llama_decode
-        if run(self.pointer, batch) != 0:
+        if lib.llama_decode(self.pointer, batch) != 0:
             raise ConversionFailed("llama.cpp could not evaluate the model")
 
     def row(self, index: int, size: int) -> Array:

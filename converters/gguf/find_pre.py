@@ -10,6 +10,8 @@ import dataclasses
 import importlib.util
 import json
 import tempfile
+import unicodedata
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,20 @@ from converters.torture import TORTURE
 
 def judge_available() -> bool:
     return importlib.util.find_spec("tokenizers") is not None
+
+
+def as_normalized(text: str, tokenizer: Mapping[str, Any]) -> str:
+    """Some tokenizers (Qwen's) bring text into a composed form first; llama.cpp leaves that to who types."""
+    kinds = {str(part.get("type")) for part in normalizers_of(tokenizer)}
+    form = next((kind for kind in ("NFC", "NFKC", "NFD", "NFKD") if kind in kinds), None)
+    return unicodedata.normalize(form, text) if form in ("NFC", "NFKC", "NFD", "NFKD") else text
+
+
+def normalizers_of(tokenizer: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    part = tokenizer.get("normalizer")
+    if not isinstance(part, Mapping):
+        return []
+    return [part, *(inner for inner in part.get("normalizers") or () if isinstance(inner, Mapping))]
 
 
 def expected(tokenizer_json: str, text: str) -> list[int]:
@@ -43,9 +59,10 @@ def find_pre(vocabulary: Vocabulary, tokenizer: dict[str, Any]) -> str:
                 "found by trying: pip install 'llamada[train]'"
             )
         return name
-    wanted = expected(json.dumps(tokenizer), TORTURE)
+    text = as_normalized(TORTURE, tokenizer)
+    wanted = expected(json.dumps(tokenizer), text)
     for name in pretokenizers.candidates(tokenizer):
-        if tokens_with(vocabulary, name) == wanted:
+        if tokens_with(vocabulary, name, text) == wanted:
             return name
     raise Unsupported(
         "none of llama.cpp's pre-tokenizers cuts text as this tokenizer does, so the model would read garbage; "
@@ -53,8 +70,8 @@ def find_pre(vocabulary: Vocabulary, tokenizer: dict[str, Any]) -> str:
     )
 
 
-def tokens_with(vocabulary: Vocabulary, pre: str) -> list[int] | None:
-    """The torture text as llama.cpp cuts it; None when it refuses the pair."""
+def tokens_with(vocabulary: Vocabulary, pre: str, text: str) -> list[int]:
+    """The text as llama.cpp cuts it with this pre-tokenizer."""
     metadata = Metadata()
     metadata.add_plain("general.architecture", "llama")
     dataclasses.replace(vocabulary, pre=pre, templates={}).add_to(metadata)
@@ -62,4 +79,4 @@ def tokens_with(vocabulary: Vocabulary, pre: str) -> list[int] | None:
         path = Path(folder) / "vocab.gguf"
         write(path, metadata, [], lambda done, total: None)
         with Loaded(path, vocab_only=True) as model:
-            return model.tokenize(TORTURE)
+            return model.tokenize(text)

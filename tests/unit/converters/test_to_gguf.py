@@ -231,7 +231,7 @@ def test_a_model_too_big_for_memory_is_compared_in_its_first_layers(
     monkeypatch.setattr(reference, "LAYERS", 1)
     findings = verify.check(llama, tmp_path / "out.gguf")
     assert (findings.failed, findings.numbers["layers_compared"]) == ({}, 1)
-    assert findings.numbers["kl"] < 1e-9
+    assert findings.numbers["kl_of_layers"] < 1e-9
     assert "does not fit into memory" in findings.skipped["chat"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.gguf"]
 

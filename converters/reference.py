@@ -43,6 +43,8 @@ from modelfiles.jinja import ChatTemplate
 
 Array = NDArray[np.float32]
 LAYERS = 2
+# What transformers may raise over files that it does not understand.
+FOREIGN = (AttributeError, ImportError, LookupError, OSError, RuntimeError, TypeError, ValueError)
 HEADROOM = 1.25
 TEXTS = (TORTURE[:400], "A short sentence.", "la compresión de modelos 123")
 SCORES = {"F32": 0.01, "F16": 0.02, "BF16": 0.1, "Q8_0": 0.2}
@@ -56,7 +58,11 @@ def compare(checkpoint: Checkpoint, header: Header, path: Path, model: Loaded, f
         compare_first_layers(checkpoint, path.parent, findings)
         findings.skipped["chat"] = "the whole model does not fit into memory as float32"
         return
-    judge = load(checkpoint)
+    try:
+        judge = load(checkpoint)
+    except ConversionFailed as error:  # a model that only its own code can load
+        findings.skipped["logits"] = findings.skipped["chat"] = error.message
+        return
     if not of_class(checkpoint.class_name).generates:
         compare_vectors(judge, header, model, findings)
         return
@@ -80,7 +86,7 @@ def load(checkpoint: Checkpoint) -> Any:
             checkpoint.folder, dtype=torch.float32, attn_implementation="eager", trust_remote_code=False,
             local_files_only=True, use_safetensors=True,
         ).eval()  # fmt: skip
-    except (ValueError, KeyError, OSError, ImportError) as error:
+    except FOREIGN as error:
         raise ConversionFailed(f"transformers cannot load the checkpoint: {str(error)[:300]}") from None
 
 
@@ -213,7 +219,7 @@ def prompt_ids(checkpoint: Checkpoint, header: Header, model: Loaded, findings: 
         messages = [{"role": "user", "content": CHAT}]
         text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
         wanted = tokenizer(text, add_special_tokens=False).input_ids
-    except (ValueError, KeyError, OSError, ImportError) as error:
+    except FOREIGN as error:
         findings.skipped["chat"] = f"transformers cannot load the tokenizer: {str(error)[:200]}"
         return None
     try:

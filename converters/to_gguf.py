@@ -61,7 +61,7 @@ def convert(source: Path, out: Path, type_name: str, progress: Progress, *, name
     partial = out.with_name(out.name + ".partial")
     try:
         progress.step("converting model")
-        model = plan(checkpoint, name or source.resolve().name)
+        model = plan_safely(checkpoint, name or source.resolve().name)
         places = write_model(model, partial, wanted, progress)
         findings: dict[str, Any] = {"verified": False, "skipped": {"all": "switched off"}}
         if gate:
@@ -69,12 +69,33 @@ def convert(source: Path, out: Path, type_name: str, progress: Progress, *, name
 
             progress.step("verifying conversion")
             findings = verify(checkpoint.folder, partial)
+        findings |= notes(model)
         patch(partial, places[VERIFICATION], VERIFICATION, json.dumps(findings, ensure_ascii=False), ROOM)
         os.rename(partial, out)
     finally:
         with suppress(FileNotFoundError):
             partial.unlink()
     return findings
+
+
+def plan_safely(checkpoint: Checkpoint, name: str) -> Model:
+    """``plan``; files whose content has another shape than anybody could mean are the checkpoint's fault."""
+    try:
+        return plan(checkpoint, name)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise InvalidSource(
+            f"config.json, the tokenizer's files or the weights are damaged: {type(error).__name__}: {str(error)[:200]}"
+        ) from error
+
+
+def notes(model: Model) -> dict[str, str]:
+    """What no check on short texts can show."""
+    window, context = model.config.get("sliding_window"), model.config.get("max_position_embeddings")
+    if model.row.windowless and isinstance(window, int) and isinstance(context, int) and window < context:
+        return {
+            "note": f"llama.cpp attends beyond the sliding window of {window}; longer texts differ from the original"
+        }
+    return {}
 
 
 def plan(checkpoint: Checkpoint, name: str) -> Model:
@@ -130,9 +151,10 @@ def grouped(row: Architecture, config: Config, checkpoint: Checkpoint) -> Iterat
     """(row, layer, suffix, names of the checkpoint, experts in order)"""
     found: dict[tuple[int, str, str], dict[int, str]] = {}
     unknown: list[str] = []
+    tied = bool(config.get("tie_word_embeddings", row.tied))
     for name in checkpoint.tensors:
         own = row.own_name(name)
-        if own is None or (config.tied and own.startswith("lm_head.")):
+        if own is None or (tied and own.startswith("lm_head.")) or (row.extra_layers and _behind(own, config)):
             continue
         hit = row.find(own)
         if hit is None:
@@ -150,6 +172,11 @@ def grouped(row: Architecture, config: Config, checkpoint: Checkpoint) -> Iterat
         if sorted(experts) != list(range(len(experts))):
             raise InvalidSource(f'layer {layer}: the numbers of "{tensor.hf}" have gaps; a shard is missing')
         yield tensor, layer, suffix, [experts[number] for number in range(len(experts))]
+
+
+def _behind(name: str, config: Config) -> bool:
+    layer = layer_of(name)
+    return layer is not None and layer >= config.layers
 
 
 def _check_layers(row: Architecture, config: Config, made: Iterable[str]) -> None:

@@ -25,6 +25,8 @@ from numpy.typing import NDArray
 from converters.checkpoint import Checkpoint
 from converters.errors import ConversionFailed, VerificationFailed
 from converters.torture import TORTURE
+from modelfiles.errors import GGUFError
+from modelfiles.gguf import check_loadable, read_header
 
 Array = NDArray[np.float32]
 MISSING = "{} is not installed: pip install 'llamada[train]'"
@@ -96,11 +98,14 @@ def leash() -> None:
 def check(folder: Path, path: Path) -> Findings:
     """The gate itself, in this process."""
     from converters.gguf.evaluate import Loaded
-    from modelfiles.gguf import check_loadable, read_header
 
-    header = read_header(path)
-    check_loadable(header)
     findings = Findings()
+    try:
+        header = read_header(path)
+        check_loadable(header)
+    except GGUFError as error:
+        findings.failed["loads"] = str(error)
+        return findings
     checkpoint = Checkpoint.open(folder)
     try:
         model = Loaded(path)

@@ -51,7 +51,7 @@ REQUIRES = (
 )
 RENAMES = ((r"^(bert|roberta|model)\.", ""), (r"\.gamma$", ".weight"), (r"\.beta$", ".bias"))
 # The pooler and the heads of pre-training are no part of an embedding.
-DROP = r"position_ids$|^pooler\.|^cls\.|^lm_head\.|^qa_outputs\."
+DROP = r"^pooler\.|^cls\.|^lm_head\.|^qa_outputs\."
 ENCODER: dict[str, Any] = {"attention.causal": False}
 
 
@@ -122,7 +122,6 @@ BERT_RANK = Architecture(
     None,
     REQUIRES,
     {**ENCODER, "pooling_type": RANK},
-    drop=r"position_ids$",
     renames=RENAMES[1:],
     when=is_(("bert",), True),
     keys=one_label,
@@ -176,7 +175,7 @@ def roberta(classes: tuple[str, ...], model_type: str, tokenizers: tuple[str, ..
         None,
         REQUIRES,
         {**ENCODER, **({"pooling_type": RANK} if rank else {})},
-        drop=r"position_ids$|\bpooler\." if rank else DROP,
+        drop=r"\bpooler\." if rank else DROP,
         renames=RENAMES[1:] if rank else RENAMES,
         when=is_(tokenizers, rank),
         keys=roberta_rank_keys if rank else roberta_keys,

@@ -37,6 +37,7 @@ COMMAND_R = Architecture(
     (*SIZES, FFN, KV_HEADS, NORM_EPS, Setting("logit_scale", "logit_scale", "f32", default=0.0625)),
     Rope(count=False),
     (SILU,),
+    tied=True,
     keys=norms_by_depth,
     config=norms_to_config,
 )

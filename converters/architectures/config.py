@@ -63,10 +63,6 @@ class Config(Mapping[str, Any]):
         return next((self.whole(name) for name in names if name in self), 0)
 
     @property
-    def tied(self) -> bool:
-        return bool(self.get("tie_word_embeddings", False))
-
-    @property
     def rope(self) -> dict[str, Any]:
         """``rope_type``, ``rope_theta`` and what else belongs to it, of the full-attention layers."""
         found = dict(self.get("rope_parameters") or self.get("rope_scaling") or {})

@@ -142,6 +142,7 @@ DEEPSEEK3 = Architecture(
         Requires("rope_interleave", (True,)),
     ),
     when=sigmoid,
+    extra_layers=True,
     keys=v3_keys,
     config=v3_config,
 )

@@ -72,6 +72,7 @@ GEMMA = Architecture(
     settings(),
     Rope(count=False),
     (TANH,),
+    tied=True,
     tolerance=5e-3,
 )
 
@@ -85,6 +86,7 @@ GEMMA2 = Architecture(
     (TANH,),
     keys=scale_is_usual,
     config=scale_to_config,
+    tied=True,
     tolerance=5e-3,
 )
 
@@ -126,6 +128,7 @@ GEMMA3 = Architecture(
     renames=((r"^(language_model\.model|model\.language_model)\.", "model."), (r"^language_model\.lm_head", "lm_head")),
     keys=gemma3_keys,
     config=gemma3_config,
+    tied=True,
     tolerance=5e-3,
 )
 

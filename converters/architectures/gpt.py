@@ -26,6 +26,8 @@ STARCODER2 = Architecture(
     Rope(count=False),
     (Requires("hidden_act", (GELU_TANH[0], *GELU)), Requires("use_bias", (True,))),
     written={"sliding_window": None},
+    windowless=True,
+    tied=True,
     tolerance=TOLERANCE,
 )
 
@@ -73,6 +75,7 @@ GPT2 = Architecture(
     ),
     drop=r"\.attn\.(bias|masked_bias)$",
     renames=((r"^(wte|wpe|ln_f|h)\.", r"transformer.\1."),),
+    tied=True,
     keys=gpt2_ffn,
     config=gpt2_ffn_to_config,
     tolerance=TOLERANCE,
@@ -110,7 +113,7 @@ GPTNEOX = Architecture(
     ),
     Rope(partial=0.25),
     (Requires("hidden_act", GELU), Requires("attention_bias", (True,))),
-    drop=r"attention\.(bias|masked_bias|rotary_emb\.inv_freq)$",
+    drop=r"attention\.(bias|masked_bias)$",
     renames=((r"^lm_head\.", "embed_out."),),
     tolerance=TOLERANCE,
 )
@@ -175,6 +178,7 @@ FALCON = Architecture(
         Requires("bias", (False,)),
         Requires("activation", GELU, written=False),
     ),
+    tied=True,
     keys=falcon_keys,
     config=falcon_config,
     tolerance=TOLERANCE,

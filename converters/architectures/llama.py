@@ -5,7 +5,7 @@ from __future__ import annotations
 from converters.architectures.common import DECODER, GATED_MLP, HEAD_DIM, NORMS, SILU, SPLIT_ATTENTION, decoder
 from converters.architectures.rope import Rope
 from converters.architectures.steps import ROTATE_K, ROTATE_Q, STACK
-from converters.architectures.table import Architecture, Requires, Setting
+from converters.architectures.table import Architecture, Setting
 from converters.gguf.metadata import Metadata
 
 QUERY, KEY, VALUE, OUTPUT = SPLIT_ATTENTION
@@ -24,11 +24,9 @@ LLAMA = Architecture(
     (*DECODER, HEAD_DIM),
     Rope(),
     (SILU,),
-    drop=r"rotary_emb\.inv_freq$",
     when=dense,
 )
 
-# Its sliding window has no key in llama.cpp's llama; models that have one were trained to more than the window anyway.
 MISTRAL = Architecture(
     "llama",
     ("MistralForCausalLM",),
@@ -36,7 +34,8 @@ MISTRAL = Architecture(
     LLAMA.tensors,
     LLAMA.settings,
     LLAMA.rope,
-    (SILU, Requires("sliding_window", (None,), written=False)),
+    (SILU,),
+    windowless=True,
     when=lambda metadata: False,  # the way back is LlamaForCausalLM, which computes the same
 )
 
@@ -58,7 +57,8 @@ MIXTRAL = Architecture(
         Setting("num_experts_per_tok", "expert_used_count"),
     ),
     Rope(),
-    (SILU, Requires("sliding_window", (None,), written=False)),
+    (SILU,),
+    windowless=True,
     written={"sliding_window": None},
     when=lambda metadata: not dense(metadata),
 )

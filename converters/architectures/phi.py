@@ -34,6 +34,7 @@ PHI3 = Architecture(
     DECODER,
     Rope(original_key=True),
     (SILU,),
+    windowless=True,
     keys=window,
     config=window_to_config,
 )

@@ -19,6 +19,7 @@ from converters.architectures.steps import KEEP, Step
 from converters.errors import InvalidSource, Unsupported
 from converters.gguf.metadata import Metadata
 
+NO_WEIGHTS = r"rotary_emb\.inv_freq$|position_ids$"  # tables that older versions of transformers saved
 HOLES = {"n": r"(?P<n>\d+)", "e": r"(?P<e>\d+)", "*": r"(?P<s>weight|bias)"}
 
 
@@ -106,7 +107,10 @@ class Architecture:
     """``gguf``: llama.cpp's name. ``classes``: those of transformers, the first is written on the way back.
 
     ``when`` tells rows of the same GGUF architecture apart. ``drop``: tensors that are not weights of the text
-    model (a regular expression). ``renames`` bring older or nested names to the row's own.
+    model (a regular expression). ``renames`` bring older or nested names to the row's own. ``tied``: the output matrix
+    is the embedding where config.json is silent. ``windowless``: llama.cpp attends to all of a text, whatever
+    ``sliding_window`` says. ``extra_layers``: those behind the last (multi-token prediction) are left out.
+    ``tolerance``: how far float32 logits may be from transformers'.
     """
 
     gguf: str
@@ -124,6 +128,9 @@ class Architecture:
     keys: ToKeys | None = None
     config: ToConfig | None = None
     generates: bool = True
+    tied: bool = False
+    windowless: bool = False
+    extra_layers: bool = False
     tolerance: float = 2e-5
 
     def check(self, config: Config) -> None:
@@ -167,7 +174,7 @@ class Architecture:
         """A tensor of a checkpoint under the name that this row uses, None for one that is left out."""
         for old, new in self.renames:
             name = re.sub(old, new, name)
-        return None if re.search(self.drop, name) else name
+        return None if re.search(self.drop, name) or re.search(NO_WEIGHTS, name) else name
 
     def find(self, name: str) -> tuple[Tensor, re.Match[str]] | None:
         return _first((row, row.hf_pattern.fullmatch(name)) for row in self.tensors)

@@ -47,7 +47,10 @@ async def converted(
         out = folder / "out.gguf"
         command = [VERBS[kind], "--in", str(link_files(folder, blobs, digests)), "--out", str(out)]
         if kind == "adapter":
-            command += ["--base", str(blobs.path(sources.model().part.layer.digest))]
+            base = sources.model()
+            if base.files:
+                raise InvalidRequest("create the model from its parts first, then the adapter FROM that model")
+            command += ["--base", str(blobs.path(base.part.layer.digest))]
         else:
             command += ["--type", wanted, "--name", name]
         status = STATUS[kind]
@@ -80,5 +83,7 @@ def summary(result: Mapping[str, Any]) -> str:
         parts.append(f"cosine {result['cosine']:.6f}")
     if "chat_tokens" in result:
         parts.append(f"{result['chat_tokens_equal']} of {result['chat_tokens']} tokens of a chat are equal")
+    if "note" in result:
+        parts.append(result["note"])
     parts += [f"not checked: {name} ({reason})" for name, reason in (result.get("skipped") or {}).items()]
     return "; ".join(parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -254,3 +255,33 @@ def test_memory_stays_bounded(llama: Path, tmp_path: Path, monkeypatch: pytest.M
     convert(llama, tmp_path / "out.gguf", "F16", QUIET, gate=False)
     assert whole == {"q_proj.weight", "k_proj.weight"}  # what is permuted
     assert Checkpoint.open(llama).tensors.keys()
+
+
+def test_a_window_that_llama_cpp_does_not_have_is_told(tmp_path: Path) -> None:
+    tiny_models.make("mistral", tmp_path / "in", config={"sliding_window": 256})
+    findings = convert(tmp_path / "in", tmp_path / "out.gguf", "F16", QUIET, gate=False)
+    assert findings["note"].startswith("llama.cpp attends beyond the sliding window of 256")
+
+
+def test_layers_behind_the_last_are_left_out(tmp_path: Path) -> None:
+    """DeepSeek's multi-token prediction."""
+    tiny_models.make("deepseek3", tmp_path / "in")
+    extra = tmp_path / "in/model-extra.safetensors"
+    write_tensors(extra, [("model.layers.3.eh_proj.weight", "F32", np.ones((64, 128), np.float32))])
+    convert(tmp_path / "in", tmp_path / "out.gguf", "F16", QUIET, gate=False)
+    assert {t.name for t in read_header(tmp_path / "out.gguf").tensors if "blk.3" in t.name} == set()
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json"])
+def test_files_of_any_shape_are_answered(copy: Path, tmp_path: Path, name: str) -> None:
+    """Every value of every file, replaced by something else: refused in words, or of no consequence."""
+    path = copy / name
+    original = json.loads(path.read_text())
+    texts = ["", "[]", "null", "[" * 100_000, '{"model": {"type": "BPE", "vocab": {"a": -5}}}']
+    for key in original:
+        for value in (None, 7, -1, "text", [], {}, [[1]], {"type": "Sequence", "x": 1}, True, 1e300):
+            texts.append(json.dumps({**original, key: value}))
+    for text in texts:
+        path.write_text(text)
+        with contextlib.suppress(ConverterError):  # anything else that is raised is ours to answer for
+            to_gguf.plan_safely(Checkpoint.open(copy), "m")

@@ -14,16 +14,28 @@ from typing import Any
 
 from converters.errors import ConverterError, VerificationFailed
 from converters.progress import Progress, emit
+from modelfiles.quantization import parse_rules
 
 
 def arguments(given: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m converters")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    quantize = verbs.add_parser("quantize", help="write a GGUF with other tensor types (or as it is: --type copy)")
-    quantize.add_argument("--in", dest="source", type=Path, required=True, metavar="PATH", help="a GGUF")
-    quantize.add_argument("--out", type=Path, required=True, metavar="PATH", help="the GGUF to write; must not exist")
+    quantize = _verb(verbs, "quantize", "write a GGUF with other tensor types (or as it is: --type copy)")
     quantize.add_argument("--type", required=True, help="q8_0, q4_K_M … or copy")
-    quantize.add_argument("--threads", type=int, default=0, metavar="N", help="default: all cores")
+    quantize.add_argument("--imatrix", type=Path, metavar="PATH", help="an importance matrix of llama.cpp")
+    quantize.add_argument(
+        "--tensor-type", dest="rules", action="append", default=[], metavar="PATTERN=TYPE",
+        help="the type of the tensors whose whole name the regular expression matches; the first that does counts",
+    )  # fmt: skip
+    quantize.add_argument("--allow-requantize", action="store_true", help="also from weights quantized before")
+    imatrix = _verb(verbs, "imatrix", "compute the importance matrix of a GGUF, in llama.cpp's file format")
+    words = imatrix.add_mutually_exclusive_group(required=True)
+    words.add_argument("--text", dest="texts", type=Path, action="append", metavar="PATH", help="a UTF-8 text to read")
+    words.add_argument("--self", dest="own", action="store_true", help="read what the model itself writes")
+    imatrix.add_argument("--dataset", dest="datasets", action="append", default=[], help="what the file calls the text")
+    imatrix.add_argument("--chunk", type=_chunk, default=512, metavar="N", help="tokens at a time (512)")
+    imatrix.add_argument("--chunks", type=int, default=0, metavar="N", help="at most so many; default: all, --self: 32")
+    imatrix.set_defaults(run=run_imatrix)
     quantize.set_defaults(run=run_quantize)
     to_gguf = verbs.add_parser("to-gguf", help="convert a checkpoint folder (safetensors) to a GGUF and verify it")
     to_gguf.add_argument("--in", dest="source", type=Path, required=True, metavar="FOLDER", help="with config.json")
@@ -48,19 +60,55 @@ def arguments(given: list[str]) -> argparse.Namespace:
     verify.add_argument("--gguf", type=Path, required=True, metavar="PATH")
     verify.add_argument("--leash", action="store_true", help="end when standard input does")
     verify.set_defaults(run=run_verify)
-    for verb in verbs.choices.values():
+    for verb in (to_gguf, from_gguf, adapter, verify):
         verb.add_argument("--nice", type=int, default=0, metavar="N", help="give way to other processes: 0 to 19")
     return parser.parse_args(given)
 
 
-# libllama is loaded only when there is work for it.
+def _chunk(text: str) -> int:
+    if not 32 <= int(text) <= 8192:
+        raise argparse.ArgumentTypeError("must be from 32 to 8192")
+    return int(text)
 
 
-def run_quantize(options: argparse.Namespace) -> dict[str, Any] | None:
-    from converters.gguf.quantize import quantize
+def _verb(verbs: Any, name: str, text: str) -> argparse.ArgumentParser:
+    verb: argparse.ArgumentParser = verbs.add_parser(name, help=text)
+    verb.add_argument("--in", dest="source", type=Path, required=True, metavar="PATH", help="a GGUF")
+    verb.add_argument("--out", type=Path, required=True, metavar="PATH", help="the file to write; must not exist")
+    verb.add_argument("--threads", type=int, default=0, metavar="N", help="default: all cores")
+    verb.add_argument("--nice", type=int, default=0, metavar="N", help="give way to other processes: 0 to 19")
+    return verb
 
-    quantize(options.source, options.out, options.type, Progress(), options.threads)
-    return None
+
+# libllama is loaded only when there is work for it: each verb imports what it needs.
+
+
+def run_quantize(options: argparse.Namespace) -> None:
+    from converters.gguf import imatrix_file
+    from converters.gguf.quantize import Settings, quantize
+
+    settings = Settings(
+        imatrix=imatrix_file.read(options.imatrix) if options.imatrix else None,
+        rules=parse_rules(options.rules),
+        allow_requantize=options.allow_requantize,
+        threads=options.threads,
+        warn=lambda text: emit(warning=text),
+    )
+    quantize(options.source, options.out, options.type, Progress(), settings)
+
+
+def run_imatrix(options: argparse.Namespace) -> None:
+    from converters.gguf import imatrix, imatrix_file
+
+    report = Progress()
+    matrix = imatrix.compute(
+        options.source, options.texts or (), report, chunk=options.chunk, chunks=options.chunks,
+        threads=options.threads, datasets=options.datasets,
+    )  # fmt: skip
+    if matrix.silent_experts:
+        emit(warning=f"no token reached {matrix.silent_experts} of the experts; more text would help")
+    imatrix_file.write(matrix, options.out)
+    report(1, 1)
 
 
 def run_to_gguf(options: argparse.Namespace) -> dict[str, Any] | None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from converters.dequant.stored import Stored
 from converters.errors import InvalidSource, Unsupported
 from converters.safetensors import StoredTensor, read_header
 
@@ -27,7 +28,7 @@ class Checkpoint:
 
     folder: Path
     config: Mapping[str, Any]
-    tensors: Mapping[str, StoredTensor]
+    tensors: Mapping[str, Stored]
 
     @classmethod
     def open(cls, folder: Path) -> Checkpoint:

@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from converters.architectures.registry import of_class
 from converters.architectures.steps import Output, once
 from converters.architectures.table import Architecture, Tensor, filled, groups
 from converters.checkpoint import Checkpoint, layer_of
+from converters.dequant import for_checkpoint
 from converters.errors import InvalidSource, OutputExists, Unsupported
 from converters.gguf import types
 from converters.gguf.encode import encode
@@ -100,8 +101,8 @@ def notes(model: Model) -> dict[str, str]:
 
 def plan(checkpoint: Checkpoint, name: str) -> Model:
     """All that is known before a weight is read."""
+    checkpoint = made_plain(checkpoint)
     row, config = of_class(checkpoint.class_name), Config(checkpoint.config)
-    refuse_quantized(config)
     row.check(config)
     outputs = outputs_of(row, config, checkpoint)
     if row.rope:
@@ -121,12 +122,13 @@ def plan(checkpoint: Checkpoint, name: str) -> Model:
     return Model(row, config, metadata, outputs)
 
 
-def refuse_quantized(config: Mapping[str, Any]) -> None:
-    if method := (config.get("quantization_config") or {}).get("quant_method"):
-        raise Unsupported(
-            f'the checkpoint is quantized with "{str(method)[:40]}", which cannot be converted yet; start from the '
-            "original weights, or load it with transformers, call dequantize() and save it again"
-        )
+def made_plain(checkpoint: Checkpoint) -> Checkpoint:
+    """One whose linears are quantized (GPTQ, AWQ, FP8 …) reads as if they were not. Unsupported, by name."""
+    dequantizer = for_checkpoint(checkpoint.config)
+    if dequantizer is None:
+        return checkpoint
+    config = {name: value for name, value in checkpoint.config.items() if name != "quantization_config"}
+    return replace(checkpoint, config=config, tensors=dequantizer.plain(checkpoint.tensors))
 
 
 def tame(name: str) -> str:

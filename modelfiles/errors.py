@@ -4,7 +4,8 @@
     ├─ InvalidName      a model name that no server may store
     ├─ GGUFError        a weights file whose header cannot be trusted
     ├─ TemplateError    a chat template that does not parse or does not render
-    └─ ModelfileError   a Modelfile that does not parse
+    ├─ ModelfileError   a Modelfile that does not parse
+    └─ QuantizationError  a quantization type, or a pattern for one, that nobody can follow
 
 The text of each is shown to users as it is.
 """
@@ -30,3 +31,7 @@ class TemplateError(ModelfilesError):
 
 class ModelfileError(ModelfilesError):
     """Grammar errors begin with ``(line N): ``."""
+
+
+class QuantizationError(ModelfilesError):
+    """Not a type of llama.cpp, or a ``pattern=type`` that is neither."""

@@ -21,8 +21,10 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
@@ -248,12 +250,21 @@ def remembered(environment: Mapping[str, str]) -> dict[str, str]:
             "CMAKE_ARGS": environment.get("CMAKE_ARGS", args)}  # fmt: skip
 
 
-def dev_requirements() -> list[str]:
-    """The development group, read here: older pips know no --group."""
+def project() -> dict[str, Any]:
     import tomllib  # here, so that an older Python gets the message in main() and not a traceback
 
-    groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
-    return list(groups["dev"])
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def dev_requirements() -> list[str]:
+    """The development group, read here: older pips know no --group."""
+    return list(project()["dependency-groups"]["dev"])
+
+
+def other_requirements(*, dev: bool) -> list[str]:
+    """All but llama-cpp-python: they can be fetched while it is built."""
+    wanted = [name for name in project()["project"]["dependencies"] if not name.startswith("llama-cpp-python")]
+    return [*wanted, *(dev_requirements() if dev else [])]
 
 
 def install(choice: Choice, environment: Mapping[str, str], *, dev: bool) -> None:
@@ -267,9 +278,12 @@ def install(choice: Choice, environment: Mapping[str, str], *, dev: bool) -> Non
     say(f"To choose another: LLAMADA_BUILD={'|'.join([*CMAKE_ARGS, AUTO])} make setup")
     make_venv()
     RECORD.unlink(missing_ok=True)
-    wheel = llama_wheel(choice, environment)
+    with ThreadPoolExecutor(1) as beside:
+        others = beside.submit(pip, "install", "-c", "constraints.txt", *other_requirements(dev=dev))
+        wheel = llama_wheel(choice, environment)
+        others.result()
     say("Installing …")
-    pip("install", "-c", "constraints.txt", str(wheel), "-e", ".", *(dev_requirements() if dev else []))
+    pip("install", "-c", "constraints.txt", str(wheel), "-e", ".")
     if record and record.get("wheel") != wheel.parent.name:  # the same version, built otherwise: pip sees no difference
         pip("install", "--force-reinstall", "--no-deps", str(wheel))
     write_record(choice, environment, {"dev": dev, "stamp": mark, "wheel": wheel.parent.name})

@@ -6,12 +6,15 @@ import asyncio
 import statistics
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from benchmark.client import Client
 from benchmark.prompts import Prompts
+from benchmark.report import Result
+from benchmark.rows import EIGHT, LIFECYCLE
 from benchmark.scenarios import Figures, streams
-from benchmark.servers import llama_server, llamada
+from benchmark.servers import Server, llama_server, llamada
 
 
 def start_ours(model: Path, log: Path, rounds: int) -> Figures:
@@ -24,16 +27,16 @@ def start_ours(model: Path, log: Path, rounds: int) -> Figures:
             with llamada([], log, folder=Path(folder), name=model.stem) as server:
                 answer = asyncio.run(server.client.ask(prompts.words(8), 1))
                 times.append(answer.arrivals[0][0] - server.started)
-    return {"start to first token s": statistics.median(times)}
+    return {"start s": statistics.median(times)}
 
 
 def start_peer(binary: Path, model: Path, log: Path, rounds: int) -> Figures:
     prompts, times = Prompts(model), []
     for _ in range(rounds):
-        with llama_server(binary, model, "-np 8", log) as server:
+        with llama_server(binary, model, EIGHT, log) as server:
             answer = asyncio.run(server.client.ask(prompts.words(8), 1))
             times.append(answer.arrivals[0][0] - server.started)
-    return {"start to first token s": statistics.median(times)}
+    return {"start s": statistics.median(times)}
 
 
 def switch(small: Path, large: Path, log: Path, rounds: int) -> Figures:
@@ -51,19 +54,24 @@ def switch(small: Path, large: Path, log: Path, rounds: int) -> Figures:
     return {"switch s": statistics.median(times)}
 
 
-def resident(binary: Path | None, model: Path, log: Path) -> dict[str, float]:
-    """Megabytes resident after rounds of 16 clients, long prompts and repeats."""
-    prompts, found = Prompts(model), {}
+def resident(server: Server, prompts: Prompts) -> Figures:
+    """Megabytes resident after rounds of 16 clients with long prompts."""
+    for _ in range(2):
+        asyncio.run(streams(server, prompts, 16, words=500))
+    return {"resident MB": server.resident() / 1e6}
 
-    def load(server: object) -> None:
-        for _ in range(2):
-            asyncio.run(streams(server, prompts, 16, words=500))  # type: ignore[arg-type]
 
-    with llamada([model], log) as server:
-        load(server)
-        found["llamada MB"] = server.resident() / 1e6
+def results(binary: Path | None, small: Path, large: Path, log: Path, rounds: int) -> Iterator[Result]:
+    start, change, memory = (Result(row) for row in LIFECYCLE.values())
+    start.ours.append(start_ours(large, log, rounds))
     if binary is not None:
-        with llama_server(binary, model, "-np 8", log) as server:
-            load(server)
-            found["llama-server -np 8 MB"] = server.resident() / 1e6
-    return found
+        start.peers[EIGHT] = [start_peer(binary, large, log, rounds)]
+    yield start
+    change.ours.append(switch(small, large, log, rounds))
+    yield change
+    with llamada([large], log) as server:
+        memory.ours.append(resident(server, Prompts(large)))
+    if binary is not None:
+        with llama_server(binary, large, EIGHT, log) as server:
+            memory.peers[EIGHT] = [resident(server, Prompts(large))]
+    yield memory

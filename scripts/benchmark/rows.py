@@ -22,16 +22,21 @@ class Row:
     """
 
     name: str
-    scenario: Scenario
+    scenario: Scenario | None
     flags: tuple[str, ...]
     asked: dict[str, str]
     small: bool = False
     own: dict[str, str] = field(default_factory=dict)
     """Bounds between two figures of ours: "warm tok/s": "≥ 0.98 of cold tok/s"."""
+    bounds: dict[str, str] = field(default_factory=dict)
+    """Bounds on a figure itself: "switch s": "≤ 0.5"."""
 
 
 ONE, EIGHT, SIXTEEN = "-np 1", "-np 8", "-np 16"
 FINE = "-np 2 -b 128 -ub 128"
+
+
+OUTSIDE = {"server µs/token": "≤ 100", "worker µs/token": "≤ 100"}
 
 
 def _streams(count: int) -> Scenario:
@@ -82,7 +87,16 @@ ROWS = (
     ),
     Row("one busy neighbour", scenarios.busy_neighbour, (ONE,), {"tok/s": "≥ 1.5"}),
     Row("after a reload", scenarios.reload, (), {}, own={"after reload ms": "≤ 0.10 of cold ms"}),
-    Row("processor time outside libllama, 13M", scenarios.overhead, (), {}, small=True),
-    Row("processor time outside libllama, 0.5B", scenarios.overhead, (), {}),
-    Row("/api/tags and /api/ps under 16 streams", scenarios.listing, (), {}),
+    Row("processor time outside libllama, 13M", scenarios.overhead, (), {}, small=True, bounds=OUTSIDE),
+    Row("processor time outside libllama, 0.5B", scenarios.overhead, (), {}, bounds=OUTSIDE),
+    Row("/api/tags and /api/ps under 16 streams", scenarios.listing, (), {}, bounds={"p99 ms": "≤ 100"}),
 )
+
+LIFECYCLE = {
+    row.name: row
+    for row in (
+        Row("process start to first token", None, (EIGHT,), {}, bounds={"start s": "≤ 1.2"}),
+        Row("model switch in a running server", None, (), {}, bounds={"switch s": "≤ 0.5"}),
+        Row("resident after 2 × 16 prompts of 500 tokens", None, (EIGHT,), {"resident MB": "≤ 1.1"}),
+    )
+}

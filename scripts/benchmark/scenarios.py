@@ -22,8 +22,13 @@ def percentile(values: list[float], share: float) -> float:
     return ordered[min(int(share * len(ordered)), len(ordered) - 1)] if ordered else float("nan")
 
 
+SETTLED = 4.0
+"""Seconds after the first answer, for what a server still makes behind it (ours: the full context)."""
+
+
 async def warm(server: Server, prompts: Prompts) -> None:
     await server.client.ask(prompts.words(8), 4)
+    await asyncio.sleep(SETTLED)
 
 
 async def streams(server: Server, prompts: Prompts, count: int, predict: int = 64, words: int = 16) -> Figures:

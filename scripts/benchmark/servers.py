@@ -11,6 +11,7 @@ import socket
 import subprocess
 import tempfile
 import time
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from pathlib import Path
 
 import psutil
 
-from benchmark.client import Client
+from benchmark.client import PATHS, Client
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -30,10 +31,12 @@ class Server:
     name: str
     flags: str
     client: Client
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | None
+    """None for a server that somebody else started."""
     started: float
 
     def tree(self) -> list[psutil.Process]:
+        assert self.process is not None
         parent = psutil.Process(self.process.pid)
         return [parent, *parent.children(recursive=True)]
 
@@ -43,6 +46,7 @@ class Server:
 
     def cpu(self) -> float:
         """Seconds of processor time of the first process alone (ours: everything but the worker)."""
+        assert self.process is not None
         times = psutil.Process(self.process.pid).cpu_times()
         return float(times.user + times.system)
 
@@ -87,6 +91,31 @@ def llama_server(binary: Path, model: Path, flags: str, log: Path) -> Iterator[S
         yield Server("llama-server", flags, Client("127.0.0.1", port, "llama"), process, begun)
     finally:
         _end(process)
+
+
+@contextlib.contextmanager
+def llama_cpp_python(python: Path, model: Path, log: Path) -> Iterator[Server]:
+    """``python -m llama_cpp.server`` with its defaults but for the window, in a Python that has its extra `server`."""
+    port = free_port()
+    command = [str(python), "-m", "llama_cpp.server", "--model", str(model), "--n_ctx", "4096", "--port", str(port)]
+    begun = time.perf_counter()
+    with open(log, "ab") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output)
+    try:
+        _wait(port, process, "/v1/models")
+        yield Server("llama_cpp.server", "", Client("127.0.0.1", port, "openai", model.stem), process, begun)
+    finally:
+        _end(process)
+
+
+def running(text: str) -> Server:
+    """A server that runs already: ``KIND=URL/MODEL``, KIND one of ollama, llama (llama-server) and openai."""
+    kind, _, address = text.partition("=")
+    url = urllib.parse.urlsplit(address)
+    if kind not in PATHS or not url.hostname or not url.port:
+        raise SystemExit(f"--server {text}: write it as KIND=http://HOST:PORT/MODEL, KIND one of {', '.join(PATHS)}")
+    client = Client(url.hostname, url.port, kind, url.path.lstrip("/"))
+    return Server(f"{kind} at {url.netloc}", "", client, None, time.perf_counter())
 
 
 @contextlib.contextmanager

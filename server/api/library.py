@@ -13,7 +13,7 @@ from aiohttp import web
 
 from server.api import gojson, requestlog
 from server.api.bodies import read_json
-from server.api.decode import ANY, BOOL, OBJECT, STRING, Struct, decode, map_of
+from server.api.decode import ANY, BOOL, OBJECT, STRING, Struct, decode, list_of, map_of
 from server.api.requests import MESSAGES, message
 from server.api.state import CONFIG, HOUSE
 from server.api.streaming import json_response, progress
@@ -45,6 +45,10 @@ CREATE = Struct(
         "files": FILES,
         "adapters": FILES,
         "draft_files": FILES,
+        "imatrix": FILES,
+        "calibration": FILES,
+        **dict.fromkeys(("calibrate_self", "keep_imatrix", "allow_requantize"), BOOL),
+        "tensor_types": list_of(STRING, "[]string", most=1024),
         "license": ANY,
         "parameters": OBJECT,
         "messages": MESSAGES,
@@ -161,6 +165,7 @@ async def create(request: web.Request) -> web.StreamResponse:
         source=fields.get("from", ""),
         quantize=fields.get("quantize") or fields.get("quantization", ""),
         messages=tuple(message(item or {}) for item in fields.get("messages", ())),
+        tensor_types=tuple(text or "" for text in fields.get("tensor_types", ())),
         **{name: fields[name] for name in PASSED_ON if name in fields},
     )
     check(wanted)
@@ -172,6 +177,7 @@ async def create(request: web.Request) -> web.StreamResponse:
 PASSED_ON = (
     *("files", "adapters", "draft_files", "draft_quantize", "template", "system", "license", "parameters"),
     *("renderer", "parser", "requires", "info", "remote_host"),
+    *("imatrix", "calibration", "calibrate_self", "keep_imatrix", "allow_requantize"),
 )
 
 

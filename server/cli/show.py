@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from math import prod
 from typing import Any
 
 import click
 
+from modelfiles.quantization import STORED, Sized, bits_per_weight, substitutes, substitutes_text
 from server.cli.context import connect, echo_json, json_flag
 from server.cli.errors import CliError
-from server.cli.words import table
+from server.cli.words import human_bytes, table
 
 INDENT = "    "
 LINES_SHOWN = 2
@@ -44,6 +47,7 @@ def show_command(model: str, verbose: bool, as_json: bool, **parts: bool) -> Non
 def render(answer: dict[str, Any], *, verbose: bool = False) -> str:
     blocks: list[tuple[str, Rows]] = [
         ("Model", model_rows(answer)),
+        ("Weights", weight_rows(answer.get("tensors") or [], answer.get("details") or {})),
         ("Capabilities", [[str(name)] for name in answer.get("capabilities") or ()]),
         ("Projector", projector_rows(answer.get("projector_info") or {})),
         ("Parameters", [[line] for line in str(answer.get("parameters") or "").splitlines() if line]),
@@ -76,6 +80,23 @@ def model_rows(answer: dict[str, Any]) -> Rows:
     }
     remote = {"Remote model": answer.get("remote_model"), "Remote URL": answer.get("remote_host")}
     return [[name, str(value)] for name, value in (remote | found).items() if value]
+
+
+def weight_rows(tensors: list[dict[str, Any]], details: dict[str, Any]) -> Rows:
+    """What they are stored as; by the tensors, for the name of a file's type promises more than it keeps."""
+    if not tensors or any(tensor["type"] not in STORED for tensor in tensors):
+        return []
+    types = Counter(tensor["type"] for tensor in tensors)
+    size, bits = bits_per_weight((tensor["type"], prod(tensor["shape"])) for tensor in tensors)
+    rows = [
+        ["size", f"{human_bytes(size)}, {bits:.2f} bits per weight"],
+        ["tensors", ", ".join(f"{name} {count}" for name, count in types.most_common())],
+    ]
+    kind = str(details.get("quantization_level") or "")
+    sized = [Sized(t["name"], t["shape"][0], t["type"], len(t["shape"])) for t in tensors]
+    if instead := substitutes(kind, sized):
+        rows.append(["remark", substitutes_text(kind, instead, len(tensors))])
+    return rows
 
 
 def projector_rows(info: dict[str, Any]) -> Rows:

@@ -13,8 +13,9 @@ from typing import Any
 from server.errors import InvalidRequest, StoreError
 from server.store.digests import Digest
 from server.store.library import Library
+from server.store.requests import CreateRequest
 from server.store.rewrite import converter, link_files
-from server.store.sources import Sources, quantization
+from server.store.sources import PLAIN, Sources, quantization
 
 NO_DIGEST = "0000000000000000000"
 DEFAULT_TYPE = "F16"
@@ -33,13 +34,13 @@ async def converted(
     sources: Sources,
     files: Mapping[str, str],
     kind: str,
-    quantize: str,
+    request: CreateRequest,
     name: str,
     environment: Mapping[str, str],
 ) -> AsyncGenerator[dict[str, Any], None]:
     """Progress lines; the layer is among the ``sources`` when they end. InvalidRequest when it cannot be made."""
     digests = {path: Digest.parse(digest) for path, digest in files.items()}
-    blobs, wanted = library.blobs, quantization(quantize) if quantize else DEFAULT_TYPE
+    blobs, (wanted, final) = library.blobs, type_for(request, kind)
     with ExitStack() as pins, blobs.staging() as folder:
         pins.enter_context(library.pin(list(digests.values())))
         if absent := [path for path, digest in digests.items() if not blobs.has(digest)]:
@@ -61,7 +62,18 @@ async def converted(
         if not out.is_file():
             raise InvalidRequest("the conversion left no model")
         digest, created = await asyncio.to_thread(blobs.adopt, out)
-        await asyncio.to_thread(sources.add_converted, digest, created, kind)
+        await asyncio.to_thread(sources.add_converted, digest, created, kind, final=final)
+
+
+def type_for(request: CreateRequest, kind: str) -> tuple[str, bool]:
+    """The type to convert to, and whether it is the last: with an importance matrix or types of single tensors the
+    model is made plain first and quantized as any other then."""
+    given = {"model": request.quantize, "draft": request.draft_quantize}.get(kind, "")
+    wanted = quantization(given) if given else DEFAULT_TYPE
+    by_matrix = request.imatrix or request.calibration or request.calibrate_self or request.tensor_types
+    if kind == "model" and by_matrix and wanted not in PLAIN:
+        return DEFAULT_TYPE, False
+    return wanted, True
 
 
 def _event(told: Mapping[str, Any], status: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ by digest. The name stands for the new layers only at the very end.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import ExitStack, aclosing
 from types import MappingProxyType
 from typing import Any
@@ -17,6 +17,7 @@ from server.errors import ModelNotFound
 from server.store.assembly import Assembly
 from server.store.checkpoints import NO_DIGEST, converted, is_checkpoint
 from server.store.digests import Digest
+from server.store.importance import Importance
 from server.store.layers import Part
 from server.store.library import Library
 from server.store.requests import CreateRequest, check
@@ -57,8 +58,7 @@ async def create(
             if files is None:
                 continue
             if is_checkpoint(files):
-                wanted = {"model": request.quantize, "draft": request.draft_quantize}.get(kind, "")
-                steps = converted(library, sources, files, kind, wanted, name.model, environment)
+                steps = converted(library, sources, files, kind, request, name.model, environment)
             else:
                 steps = _added(files, add)
             async with aclosing(steps) as events:
@@ -67,10 +67,18 @@ async def create(
         await asyncio.to_thread(sources.check)
 
         parts: list[Part] = []
+        importance = Importance(library, request, sources, pins)
         for weights in sources.weights:
-            kind = weights.rewrite_as(request.quantize, request.draft_quantize)
+            kind = weights.rewrite_as(request)
+            options: tuple[str, ...] = ()
+            if weights.kind == "model":
+                async with aclosing(importance.prepare(weights, environment)) as news:
+                    async for event in _events(news, "computing the importance matrix", weights.size):
+                        yield event
+                options = importance.options(kind) if kind != "COPY" else ()
             if kind:
-                async with aclosing(_rewritten(library, weights, kind, environment, pins, parts)) as events:
+                work = _rewritten(library, weights, kind, options, environment, pins, parts)
+                async with aclosing(work) as events:
                     async for event in events:
                         yield event
             else:
@@ -100,19 +108,30 @@ async def _rewritten(
     library: Library,
     weights: Weights,
     kind: str,
+    options: Sequence[str],
     environment: Mapping[str, str],
     pins: ExitStack,
     parts: list[Part],
 ) -> AsyncGenerator[Event, None]:
     """The layer of ``weights`` made anew by llama.cpp, appended to ``parts``."""
-    blobs, size = library.blobs, weights.size
-    status = "validating GGUF model" if kind == "COPY" else f"quantizing {weights.type_name} model to {kind}"
+    blobs = library.blobs
+    copy = kind == "COPY"
+    status = "validating GGUF model" if copy else f"quantizing {weights.type_name} model to {kind}"
     with blobs.staging() as folder:
         source = link_parts(folder, blobs, weights.files) if weights.files else blobs.path(weights.part.layer.digest)
         out = folder / "out.gguf"
-        async with aclosing(rewrite(source, out, kind, environment)) as fractions:
-            async for fraction in fractions:
-                if kind != "COPY" or 0 < fraction < 1:
-                    yield {"status": status, "digest": NO_DIGEST, "total": size, "completed": int(fraction * size)}
+        async with aclosing(rewrite(source, out, kind, environment, options)) as news:
+            async for event in _events(news, status, weights.size):
+                if not copy or 0 < event.get("completed", 1) < weights.size:
+                    yield event
         yield {"status": "verifying conversion"}
         parts.append(await asyncio.to_thread(weights.adopt, library, out, pins))
+
+
+async def _events(news: AsyncIterator[float | str], status: str, size: int) -> AsyncGenerator[Event, None]:
+    """Fractions as bytes of the model, remarks as lines of their own."""
+    async for item in news:
+        if isinstance(item, str):
+            yield {"status": f"warning: {item}"}
+        else:
+            yield {"status": status, "digest": NO_DIGEST, "total": size, "completed": int(item * size)}

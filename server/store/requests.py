@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from modelfiles.errors import QuantizationError
 from modelfiles.names import ModelName
+from modelfiles.quantization import PLAIN, file_type_named, parse_rules
 from server.errors import InvalidRequest, Unsupported
 from server.store.digests import Digest
 from server.store.library import parse_name
@@ -29,6 +31,12 @@ class CreateRequest:
     draft_files: Mapping[str, str] | None = None
     quantize: str = ""
     draft_quantize: str = ""
+    allow_requantize: bool = False
+    tensor_types: tuple[str, ...] = ()
+    imatrix: Mapping[str, str] | None = None
+    calibration: Mapping[str, str] | None = None
+    calibrate_self: bool = False
+    keep_imatrix: bool = False
     template: str = ""
     system: str = ""
     license: Any = None
@@ -43,7 +51,7 @@ class CreateRequest:
 
 def check(request: CreateRequest) -> ModelName:
     """The target's name. InvalidRequest for what Ollama refuses before it answers 200."""
-    for files in (request.files, request.draft_files, request.adapters):
+    for files in (request.files, request.draft_files, request.adapters, request.imatrix, request.calibration):
         for path, digest in (files or {}).items():
             if not _relative(path):
                 raise InvalidRequest("file path must be relative")
@@ -58,7 +66,30 @@ def check(request: CreateRequest) -> ModelName:
         raise Unsupported("this server cannot create remote models")
     if not request.source and request.files is None:
         raise InvalidRequest("neither 'from' or 'files' was specified")
+    _check_quantization(request)
     return name
+
+
+def _check_quantization(request: CreateRequest) -> None:
+    """What does not go together. The types themselves are Ollama's to refuse, after its 200."""
+    ways = [request.imatrix, request.calibration, request.calibrate_self]
+    if sum(map(bool, ways)) > 1:
+        raise InvalidRequest("give one of imatrix, calibration and calibrate_self: each says where the matrix is from")
+    if request.imatrix and len(request.imatrix) > 1:
+        raise InvalidRequest("only one importance matrix can be used")
+    kind = file_type_named(request.quantize) if request.quantize else None
+    if any(ways) and not request.keep_imatrix and (not request.quantize or kind in PLAIN):
+        raise InvalidRequest("an importance matrix is for a quantized type: give quantize, or keep it (keep_imatrix)")
+    if request.keep_imatrix and not any(ways):
+        raise InvalidRequest("keep_imatrix keeps the matrix of imatrix, calibration or calibrate_self: give one")
+    if request.tensor_types and not request.quantize:
+        raise InvalidRequest("tensor_types needs quantize, for the tensors that no pattern matches")
+    if request.allow_requantize and not (request.quantize or request.draft_quantize):
+        raise InvalidRequest("allow_requantize needs quantize")
+    try:
+        parse_rules(request.tensor_types)
+    except QuantizationError as error:
+        raise InvalidRequest(str(error)) from None
 
 
 def _relative(path: str) -> bool:

@@ -36,13 +36,26 @@ def child_environment(environment: Mapping[str, str]) -> dict[str, str]:
     return passed | {"GGML_NO_BACKTRACE": "1", "HF_HUB_OFFLINE": "1"}
 
 
-async def rewrite(source: Path, out: Path, type_name: str, environment: Mapping[str, str]) -> AsyncGenerator[float]:
-    """Yields the fraction done. InvalidRequest with the child's words when the model is to blame."""
-    command = ("quantize", "--in", str(source), "--out", str(out), "--type", type_name)
+async def rewrite(
+    source: Path, out: Path, type_name: str, environment: Mapping[str, str], options: Sequence[str] = ()
+) -> AsyncGenerator[float | str]:
+    """Yields the fraction done, and warnings. InvalidRequest with the child's words when the model is to blame."""
+    async with aclosing(convert("quantize", source, out, ("--type", type_name, *options), environment)) as told:
+        async for news in told:
+            yield news
+
+
+async def convert(
+    verb: str, source: Path, out: Path, options: Sequence[str], environment: Mapping[str, str]
+) -> AsyncGenerator[float | str]:
+    """``python -m converters VERB``, as above."""
+    command = (verb, "--in", str(source), "--out", str(out), *options)
     async with aclosing(converter(command, out.with_name("stderr"), environment)) as lines:
         async for told in lines:
             if told.get("total"):
                 yield told["completed"] / told["total"]
+            if told.get("warning"):
+                yield str(told["warning"])
 
 
 async def converter(

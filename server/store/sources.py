@@ -15,6 +15,7 @@ from modelfiles import gguf
 from modelfiles.errors import GGUFError
 from modelfiles.gguf import Header
 from modelfiles.gguf_types import SplitName
+from modelfiles.quantization import FILE_NUMBERS, file_type_named
 from server.errors import InvalidRequest, ModelNotFound, ServerError, StoreError
 from server.store.blobs import Blobs
 from server.store.digests import Digest
@@ -22,12 +23,11 @@ from server.store.layers import Part, status_of, taken_over
 from server.store.library import Library, parse_name
 from server.store.manifests import LAYER_TYPE, Layer
 from server.store.record import Record
+from server.store.requests import CreateRequest
 
 GGUF_KINDS = ("model", "projector", "adapter", "draft")  # also their order in a manifest
 PLAIN = ("F32", "F16", "BF16")
 COUNTERS = ("I8", "I16", "I32", "I64")
-# The types that Ollama's create makes; anything else llama.cpp can is a matter of the workshop.
-QUANTIZE = {**{name: name for name in ("F32", "F16", "BF16", "Q4_K_S", "Q4_K_M", "Q8_0")}, "Q4_K": "Q4_K_M"}
 # Tensors of a vision or audio part that old Ollama kept inside the model's file; llama.cpp refuses to rewrite them.
 EMBEDDED = ("a.", "mm.", "mtp.", "s.", "v.")
 
@@ -69,24 +69,29 @@ class Weights:
     def is_plain(self) -> bool:
         return all(tensor.type in (*PLAIN, *COUNTERS) for header in self.headers for tensor in header.tensors)
 
-    def rewrite_as(self, quantize: str, draft_quantize: str) -> str:
+    def rewrite_as(self, request: CreateRequest) -> str:
         """COPY, a type, or "" for a layer that stays as it is. The errors are Ollama's, status 500."""
         if self.converted:
             return ""
-        given = {"model": quantize, "draft": draft_quantize}.get(self.kind, "")
+        given = {"model": request.quantize, "draft": request.draft_quantize}.get(self.kind, "")
         if given:
             wanted = quantization(given)
-            if not self.is_plain:
-                raise ServerError(
-                    "quantization is only supported for F16, BF16 and F32 models"
-                    if self.kind == "model"
-                    else f"draft quantization requires an unquantized draft model, got {self.type_name}"
-                )
-            if self.type_name != wanted:
+            again = self.kind == "model" and bool(request.tensor_types)
+            if (self.type_name != wanted or again) and not (self.is_plain or request.allow_requantize):
+                raise ServerError(self._quantized_already())
+            if self.type_name != wanted or again:
                 return wanted
         if self.part.fresh and (self.files or self.kind == "model") and not self._embedded:
             return "COPY"
         return ""
+
+    def _quantized_already(self) -> str:
+        said = (
+            "quantization is only supported for F16, BF16 and F32 models"
+            if self.kind == "model"
+            else f"draft quantization requires an unquantized draft model, got {self.type_name}"
+        )
+        return f"{said}; allow_requantize quantizes it anew, with the loss of both"
 
     @property
     def _embedded(self) -> bool:
@@ -102,10 +107,10 @@ class Weights:
 
 def quantization(given: str) -> str:
     """The type of this name, in any case. Ollama's error, status 500."""
-    wanted = QUANTIZE.get(given.upper())
+    wanted = file_type_named(given.upper())
     if wanted is None:
         raise ServerError(
-            f"unsupported quantization type {given.upper()} - supported types are F32, F16, Q4_K_S, Q4_K_M, Q8_0"
+            f"unsupported quantization type {given.upper()} - supported types are {', '.join(FILE_NUMBERS)}"
         )
     return wanted
 
@@ -152,14 +157,14 @@ class Sources:
         self.uploaded = found
         self.weights += found
 
-    def add_converted(self, digest: Digest, created: bool, kind: str) -> None:
-        """A GGUF that was made of a checkpoint's files; ``kind``: model, draft or adapter."""
+    def add_converted(self, digest: Digest, created: bool, kind: str, *, final: bool) -> None:
+        """A GGUF made of a checkpoint's files; ``kind``: model, draft or adapter. ``final``: in its last type."""
         self._pins.enter_context(self._library.pin([digest]))
         header = read(self._blobs, digest)
         if kind == "model" and self.base is not None:
             raise InvalidRequest("'from' and 'files' both name a model; give one of them")
         layer = Layer(LAYER_TYPE + kind, digest, header.size)
-        weights = Weights(Part(layer, status_of(digest, created), header), [header], converted=True)
+        weights = Weights(Part(layer, status_of(digest, created), header), [header], converted=final)
         if kind == "adapter":
             check_adapter(header, self.model().headers)
         elif kind == "model":

@@ -1,8 +1,8 @@
-"""The full-sized context is made behind the first answers.
+"""The full-sized context is made when the first answers leave time for it.
 
-libllama clears its whole KV buffer at start, which costs about half a second per GiB on a CPU. So a worker begins
-with room for a few sequences and is ready at once; a thread makes the full context, and the engine moves over
-between two steps. Where that fails (memory), the small one stays, and the operator is told.
+libllama clears its whole KV buffer at start, which costs half a second to two per GiB on a CPU. So a worker begins
+with room for a few sequences and is ready at once; when it is idle, or when more requests come than it has room for,
+a thread makes the full context, and the engine moves over between two steps. Where that fails (memory), the small one stays, and the operator is told.
 """
 
 from __future__ import annotations

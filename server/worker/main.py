@@ -42,6 +42,9 @@ from server.types import Chunk, Final, RunnerStats
 
 TOTAL = struct.Struct("<I")
 
+IDLE = 0.2
+"""Seconds without work after which the full context is made: making it takes a core from the first answers."""
+
 
 class Wire:
     """The worker's end of the channel. Blocking; writes from the main thread only."""
@@ -76,6 +79,7 @@ class Worker:
         self.inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self.room: Any = None
         self._growth: threading.Thread | None = None
+        self._may_grow = False
         self._shutdown: Shutdown | None = None
 
     # -- the reading thread -----------------------------------------------------------------------------
@@ -117,15 +121,30 @@ class Worker:
     def _drain(self, *, wait: bool) -> None:
         """Handles every record that has come; waits for one where there is nothing to compute."""
         try:
-            self._handle(self.inbox.get(block=wait))
+            self._handle(self._wait() if wait else self.inbox.get(block=False))
             while True:
                 self._handle(self.inbox.get(block=False))
         except queue.Empty:
             pass
 
+    def _wait(self) -> Any:
+        if self._may_grow:
+            try:
+                return self.inbox.get(timeout=IDLE)
+            except queue.Empty:
+                self._grow()
+        return self.inbox.get()
+
+    def _grow(self) -> None:
+        self._may_grow = False
+        self._growth = self.room.grow(lambda context: self.inbox.put(Grown(context)))
+
     def _work(self) -> None:
-        if self.room.engine is not None and self.room.engine.busy:
-            self.room.engine.step()
+        engine = self.room.engine
+        if engine is not None and engine.busy:
+            if self._may_grow and engine.crowded:
+                self._grow()
+            engine.step()
         if self.room.embedder is not None and self.room.embedder.busy:
             for answer in self.room.embedder.step():
                 self.wire.send(answer)
@@ -216,7 +235,7 @@ class Worker:
             self.wire.send(LoadFailed("model", f"the worker failed while loading: {type(error).__name__}"))
         else:
             self.wire.send(Ready(loaded))
-            self._growth = self.room.grow(lambda context: self.inbox.put(Grown(context)))
+            self._may_grow = True
 
     def _adopt(self, grown: Grown) -> None:
         if grown.context is not None:

@@ -21,6 +21,8 @@ from server.config import Config
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 RECORDS = [json.loads(line) for line in (GOLDEN / "ollama-fb30760.jsonl").read_text().splitlines()]
+MADE_HERE = {"create error: bad quant", "create error nonstream: bad quant"}  # see docs/differences.md
+RECORDS = [record for record in RECORDS if record["name"] not in MADE_HERE]
 NAMES = [record["name"] for record in RECORDS]
 
 ON_PURPOSE = {  # see docs/differences.md

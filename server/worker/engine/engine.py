@@ -95,6 +95,11 @@ class Engine:
     def busy(self) -> bool:
         return bool(self.running or self.waiting)
 
+    @property
+    def crowded(self) -> bool:
+        """Somebody waits for a slot, or will have to."""
+        return len(self.running) + len(self.waiting) > len(self.cells.slots)
+
     def submit(self, sequence: Sequence) -> None:
         self.waiting.append(sequence)
 

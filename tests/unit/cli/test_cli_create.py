@@ -120,6 +120,33 @@ def test_files_are_sent_and_then_named(server: FakeServer, folder: Path, llamada
     assert result.err.splitlines()[-1] == "success"
 
 
+def test_how_to_quantize_is_passed_on(server: FakeServer, folder: Path, llamada: Run) -> None:
+    (folder / "words.txt").write_bytes(WEIGHTS)
+    flags = (
+        "-q",
+        "iq2_xxs",
+        "--allow-requantize",
+        "--tensor-type",
+        ".*ffn_down.*=Q6_K",
+        "--tensor-type",
+        "output.*=F16",
+    )
+    assert llamada("create", "mine", "-f", "m.gguf", *flags, "--calibrate", "words.txt", "--keep-imatrix").status == 0
+    assert created(server) == {
+        "model": "mine",
+        "files": {"m.gguf": DIGEST},
+        "quantize": "iq2_xxs",
+        "allow_requantize": True,
+        "tensor_types": [".*ffn_down.*=Q6_K", "output.*=F16"],
+        "calibration": {"words.txt": DIGEST},
+        "keep_imatrix": True,
+    }
+    (folder / "sub").mkdir()
+    (folder / "sub/words.txt").write_bytes(WEIGHTS)
+    twice = llamada("create", "mine", "-f", "m.gguf", "--calibrate", "words.txt", "--calibrate", "sub/words.txt")
+    assert (twice.status, "two files are called words.txt" in twice.err) == (1, True)
+
+
 def test_what_the_server_has_is_not_sent_again(server: FakeServer, folder: Path, llamada: Run) -> None:
     server.answers[f"HEAD /api/blobs/{DIGEST}"] = {}
     assert llamada("create", "mine", "-f", "m.gguf").status == 0

@@ -41,6 +41,10 @@ def test_the_blocks_of_ollama(llamada: Callable[..., Any]) -> None:
         "    embedding length    256\n"
         "    quantization        Q8_0\n"
         "\n"
+        "  Weights\n"
+        "    size       1.1 MB, 8.50 bits per weight\n"
+        "    tensors    Q8_0 1\n"
+        "\n"
         "  Capabilities\n"
         "    completion\n"
         "    tools\n"
@@ -80,3 +84,18 @@ def test_two_parts_are_refused(llamada: Callable[..., Any]) -> None:
     assert llamada("show", "guide", "--system", "--license").err == (
         "Error: only one of '--license', '--modelfile', '--parameters', '--system', or '--template' can be specified\n"
     )
+
+
+def test_a_model_larger_than_its_name_is_remarked_on(fake: FakeServer, llamada: Callable[..., Any]) -> None:
+    tensors = [
+        {"name": "blk.0.ffn_down.weight", "type": "Q5_0", "shape": [896, 64]},
+        {"name": "blk.0.ffn_up.weight", "type": "Q4_K", "shape": [256, 896]},
+        {"name": "blk.0.ffn_norm.weight", "type": "F32", "shape": [896]},
+    ]
+    details = {"family": "llama", "parameter_size": "1K", "quantization_level": "Q4_K_M"}
+    fake.answers["POST /api/show"] = {**ANSWER, "details": details, "tensors": tensors}
+    shown = llamada("show", "guide").out
+    assert "    size       172 KB, 4.79 bits per weight\n    tensors    Q5_0 1, Q4_K 1, F32 1\n" in shown
+    assert "    remark     1 of 3 tensors have rows of 896 values, no multiple of the 256 that Q4_K packs" in shown
+    fake.answers["POST /api/show"] = {**ANSWER, "tensors": [{"name": "x", "type": "unheard of", "shape": [1]}]}
+    assert "Weights" not in llamada("show", "guide").out

@@ -72,7 +72,7 @@ def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_bytes_are_those_of_llama_cpps_own_quantizer(wide: Path, tmp_path: Path, kind: str) -> None:
     llama = wide
     convert(llama, tmp_path / "f32.gguf", "F32", QUIET, gate=False)
-    quantize(tmp_path / "f32.gguf", tmp_path / "theirs.gguf", kind, lambda done, total: None, 1)
+    quantize(tmp_path / "f32.gguf", tmp_path / "theirs.gguf", kind, lambda done, total: None)
     convert(llama, tmp_path / "ours.gguf", kind, QUIET, gate=False)
     assert raw_tensors(tmp_path / "ours.gguf") == raw_tensors(tmp_path / "theirs.gguf")
     assert read_header(tmp_path / "ours.gguf").file_type == kind
@@ -112,7 +112,7 @@ def test_half_precision_sources_lose_nothing(llama: Path, tmp_path: Path, dtype:
         ({"hidden_act": "relu"}, '"hidden_act": relu cannot be expressed'),
         ({"rope_parameters": {"rope_type": "dynamic", "factor": 2.0}}, 'RoPE scaling "dynamic" cannot be expressed'),
         ({"rope_parameters": {"rope_type": "yarn"}}, 'the RoPE scaling "yarn" lacks "factor"'),
-        ({"quantization_config": {"quant_method": "foo"}}, 'quantized with "foo"'),
+        ({"quantization_config": {"quant_method": "foo"}}, 'checkpoints quantized with "foo" cannot be converted'),
         ({"hidden_size": "many"}, '"hidden_size" cannot be many: it must be a u32'),
         ({"num_hidden_layers": 3}, "config.json says 3 layers, the weights have 2"),
         ({"vocab_size": None}, 'config.json lacks "vocab_size"'),

@@ -191,7 +191,8 @@ def test_licenses_of_wrong_types(library, creating, license_, kind):
 def test_a_failed_create_leaves_no_model(library, creating):
     before = sorted(tag["name"] for tag in library.tags())
     creating(library, model="new", source="nano", template="{{ if .X")
-    creating(library, model="new", source="nano", quantize="Q5_0")
+    creating(library, model="new", source="nano", quantize="Q9")
+    creating(library, model="new", source="nano", quantize="IQ2_XXS")
     assert sorted(tag["name"] for tag in library.tags()) == before
     assert not (library.root / "manifests/registry.ollama.ai/library/new").exists()
 
@@ -250,6 +251,7 @@ def test_quantize_tells_its_progress(library, creating):
     assert all(list(event) == ["status", "digest", "total", "completed"] for event in progress)
     assert {(e["status"], e["digest"]) for e in progress} == {("quantizing F16 model to Q4_K_M", "0" * 19)}
     rest = [s for s in statuses(events) if not s.startswith("quantizing")]
+    assert rest.pop(0).startswith("warning: 15 of 20 tensors have rows of 64 or 128 values, no multiple of the 256")
     assert rest[0] == "verifying conversion"
     assert rest[1].startswith("creating new layer ")
     assert library.resolve("q").quantization == "Q4_K_M"
@@ -263,12 +265,17 @@ def test_quantize_to_what_it_is_already_changes_nothing(library, creating):
     assert library.resolve("q").weights == library.resolve("nano").weights
 
 
-def test_quantizing_the_quantized_is_refused(library, creating):
+def test_quantizing_the_quantized_only_when_told(library, creating):
+    status, events = creating(library, model="q", source="nano-q8", quantize="Q9")
+    assert (status, "unsupported quantization type Q9 - supported types are F32, F16" in events[0]["error"]) == (
+        500,
+        True,
+    )
     status, events = creating(library, model="q", source="nano-q8", quantize="Q4_0")
     assert status == 500
-    assert "unsupported quantization type Q4_0" in events[0]["error"]
-    status, events = creating(library, model="q", source="nano-q8", quantize="Q4_K_M")
-    assert (status, statuses(events)) == (500, ["quantization is only supported for F16, BF16 and F32 models"])
+    assert events[0]["error"].startswith("quantization is only supported for F16, BF16 and F32 models; allow_requant")
+    assert creating(library, model="q", source="nano-q8", quantize="Q4_0", allow_requantize=True)[0] == 200
+    assert library.resolve("q").quantization == "Q4_0"
 
 
 def test_f32_files_without_a_file_type_are_quantized(library, creating, tmp_path):

@@ -12,8 +12,8 @@ from server.store.library import Library
 CREATES = ["create nano-bare", "create nano-embed", "create nano-tools", "create nano", "create nonstream",
            "create go", "create legacy go", "create fim", "create error: no model",
            "create error nonstream: bad name", "create error: bad template", "create error: abs path",
-           "create error nonstream: abs path", "create error: bad quant", "create error nonstream: bad quant",
-           "create error nonstream: not gguf", "create error: license number", "create quantize"]  # fmt: skip
+           "create error nonstream: abs path", "create error nonstream: not gguf",
+           "create error: license number", "create quantize"]  # fmt: skip
 
 
 def test_no_golden_create_is_left_out(replayed):

@@ -100,6 +100,7 @@ def test_real_weights_give_the_vectors_of_the_reference(kind: str, least: float,
         assert vector @ states / np.linalg.norm(states) / np.linalg.norm(vector) >= least
 
 
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 @pytest.mark.timeout(600)
 def test_a_peft_folder_is_an_adapter(url: str, tmp_path: Path) -> None:
     peft = pytest.importorskip("peft", reason="needs the train extra")

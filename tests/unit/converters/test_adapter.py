@@ -19,6 +19,8 @@ from converters.safetensors import read_header, write
 from converters.to_gguf import convert as to_gguf
 
 peft = pytest.importorskip("peft", reason="needs the train extra")
+# peft 0.21 asks transformers 5.24 for a property by its old name.
+pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 QUIET = Progress(silent=True)
 LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 CASES: list[tuple[str, dict[str, Any]]] = [

@@ -131,8 +131,9 @@ class Context:
         self._position = 0
         self._batch = lib.llama_batch_init(params.n_batch, 0, 1)
         if adapter:
-            scales = (ctypes.c_float * 1)(1.0)
-            lib.llama_set_adapters_lora(self.pointer, (ctypes.c_void_p * 1)(adapter), 1, scales)
+            adapters = (type(adapter) * 1)(adapter)
+            if lib.llama_set_adapters_lora(self.pointer, adapters, 1, (ctypes.c_float * 1)(1.0)):
+                raise ConversionFailed("llama.cpp cannot apply the adapter to this model")
 
     def __enter__(self) -> Context:
         return self

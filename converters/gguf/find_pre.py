@@ -64,6 +64,11 @@ def find_pre(vocabulary: Vocabulary, tokenizer: dict[str, Any]) -> str:
     for name in pretokenizers.candidates(tokenizer):
         if tokens_with(vocabulary, name, text) == wanted:
             return name
+    text = pretokenizers.latin(text)
+    wanted = expected(json.dumps(tokenizer), text)
+    for name in pretokenizers.candidates(tokenizer):
+        if name in pretokenizers.APPROXIMATE and tokens_with(vocabulary, name, text) == wanted:
+            return name
     raise Unsupported(
         "none of llama.cpp's pre-tokenizers cuts text as this tokenizer does, so the model would read garbage; "
         "serve the checkpoint with the torch backend, or train it with a tokenizer that llama.cpp knows"

@@ -95,6 +95,16 @@ MORE = ("deepseek-llm", "bailingmoe", "exaone-moe", "jais-2", "viking", "poro-ch
         "tiny_aya", "youtu", "afmoe", "kimi-k2", "laguna", "spark2_5", "default")  # fmt: skip
 
 
+# llama.cpp tells upper and lower case apart for Latin letters only here: other scripts are cut a little differently.
+APPROXIMATE = frozenset({"tekken", "gpt-4o", "tiny_aya"})
+LATIN_END = "\u0250"
+
+
+def latin(text: str) -> str:
+    """The lines of a text that every one of them should cut as the original does."""
+    return "".join(line for line in text.splitlines(keepends=True) if max(line) < LATIN_END)
+
+
 def named(name: str) -> PreTokenizer | None:
     return next((row for row in TABLE if name in row.names), None)
 

@@ -95,7 +95,6 @@ def summary(result: Mapping[str, Any]) -> str:
         parts.append(f"cosine {result['cosine']:.6f}")
     if "chat_tokens" in result:
         parts.append(f"{result['chat_tokens_equal']} of {result['chat_tokens']} tokens of a chat are equal")
-    if "note" in result:
-        parts.append(result["note"])
+    parts += [str(result[name]) for name in ("tokenizer", "note") if name in result]
     parts += [f"not checked: {name} ({reason})" for name, reason in (result.get("skipped") or {}).items()]
     return "; ".join(parts)

@@ -65,10 +65,12 @@ def test_the_pre_tokenizer_of_a_bpe_is_found(row: pretokenizers.PreTokenizer, tm
     vocabulary = of_json(made)
     assert pretokenizers.known_structure(made) == row.names[0]
     vocabulary.pre = find_pre(vocabulary, made)
-    wanted = tokenizer.encode(TORTURE).ids
-    assert in_llama_cpp(vocabulary, tmp_path, TORTURE) == wanted
+    assert vocabulary.pre == row.names[0] or vocabulary.pre not in pretokenizers.APPROXIMATE
+    text = pretokenizers.latin(TORTURE) if vocabulary.pre in pretokenizers.APPROXIMATE else TORTURE
+    wanted = tokenizer.encode(text).ids
+    assert in_llama_cpp(vocabulary, tmp_path, text) == wanted
     again, _ = back(tmp_path)
-    assert again.encode(TORTURE, add_special_tokens=False).ids == wanted
+    assert again.encode(text, add_special_tokens=False).ids == wanted
 
 
 def test_behaviour_decides_where_the_structure_is_unknown(tmp_path: Path) -> None:

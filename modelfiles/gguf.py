@@ -11,8 +11,8 @@ import io
 import os
 import stat
 import struct
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import BinaryIO
@@ -143,6 +143,11 @@ class Header:
         return self.text("general.architecture") or ""
 
     @property
+    def split_count(self) -> int:
+        """Of how many files this is one; 1 for a file that is whole."""
+        return max(self.integer("split.count") or 1, 1)
+
+    @property
     def kind(self) -> str:
         """``model``, ``adapter`` (LoRA) or ``projector``."""
         if self.text("general.type") == "adapter":
@@ -241,6 +246,24 @@ def read_header(path: str | os.PathLike[str]) -> Header:
         return Header(
             where, version, MappingProxyType(metadata), MappingProxyType(types), tensors, alignment, data, cursor.size
         )
+
+
+def join(parts: Sequence[Header]) -> Header:
+    """What the files of a split model say together: the first one's metadata, all their tensors.
+
+    GGUFError unless they are all the parts of one model, in order.
+    """
+    first, names = parts[0], set[str]()
+    for number, part in enumerate(parts):
+        if part.split_count != len(parts) or part.integer("split.no") != number:
+            raise GGUFError(
+                f"part {number + 1} of {first.split_count} of a split model is missing or in the wrong place"
+            )
+        mine = {tensor.name for tensor in part.tensors}
+        if not mine.isdisjoint(names):
+            raise GGUFError("a tensor is in two parts of a split model")
+        names |= mine
+    return replace(first, tensors=tuple(tensor for part in parts for tensor in part.tensors))
 
 
 def check_loadable(header: Header) -> None:

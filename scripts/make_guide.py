@@ -1,6 +1,6 @@
 """Makes the built-in model: writes its corpus, trains it on the CPU, exports and measures it.
 
-    python scripts/make_guide.py              the whole thing, under 45 minutes on 2 quiet cores
+    python scripts/make_guide.py              the whole thing, under 45 minutes on 2 quiet cores, however slow
     python scripts/make_guide.py --quick      a small one in a few minutes, to try the machinery
 
 Needs the `train` extra (torch, tokenizers, gguf). An interrupted run goes on from its last checkpoint.
@@ -28,7 +28,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=ROOT / "modelfiles/guide/guide.gguf")
     parser.add_argument("--work", type=Path, default=ROOT / "build/guide", help="checkpoints and the tokenizer")
-    parser.add_argument("--minutes", type=float, default=0, help="end the training after so many minutes")
+    parser.add_argument("--minutes", type=float, default=40, help="end the training after so many minutes, 0 for never")
     parser.add_argument("--quick", action="store_true", help="a twentieth of the corpus")
     parser.add_argument("--workers", type=int, default=2, help="processes, one core each")
     parser.add_argument("--seed", type=int, default=1)

@@ -224,6 +224,34 @@ def need_compiler(environment: Mapping[str, str]) -> None:
     )
 
 
+# -- what the tests need besides Python -----------------------------------------------------------------
+
+
+def install_test_registry(environment: Mapping[str, str]) -> None:
+    """Debian's `docker-registry`, against which pull and push are tested, where this user may install it.
+
+    Elsewhere those tests are skipped, and say so. A failure is no reason to stop: nothing else needs it.
+    """
+    path = environment.get("PATH")
+    if any(shutil.which(name, path=path) for name in ("docker-registry", "registry")):
+        return
+    apt = shutil.which("apt-get", path=path)
+    if apt is None or os.geteuid() != 0 or WHEELHOUSE.is_dir():
+        return
+    say("Installing docker-registry for the tests of pull and push …")
+    quiet = {**environment, "DEBIAN_FRONTEND": "noninteractive"}
+    for command in (
+        [apt, "-qq", "update"],
+        [apt, "-qq", "install", "-y", "--no-install-recommends", "docker-registry"],
+    ):
+        done = subprocess.run(
+            command, env=quiet, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+        )
+        if done.returncode:
+            say("It could not be installed; those tests will be skipped.")
+            return
+
+
 # -- the whole ------------------------------------------------------------------------------------------
 
 
@@ -339,6 +367,8 @@ def main() -> int:
             make_wheelhouse(choice, environment, dev=arguments.dev)
         else:
             install(choice, environment, dev=arguments.dev)
+            if arguments.dev:
+                install_test_registry(environment)
     except SetupError as error:
         print(f"Error: {error}", file=sys.stderr)
         return 1

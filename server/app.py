@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import errno
 import logging
+import platform
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -20,9 +21,11 @@ from typing import Any
 from aiohttp import web
 
 import modelfiles
+from server import options
 from server.api import admission, middleware, origins, routes
-from server.api.state import CONFIG, HOUSE, METRICS
-from server.config import Config
+from server.api.responses_store import RESPONSES, ResponseStore
+from server.api.state import CONFIG, HOUSE, METRICS, REGISTRY
+from server.config import OLLAMA_VERSION, VERSION, Config, ConfigError
 from server.errors import ServerError
 from server.inference import House
 from server.manager.manager import ModelManager
@@ -31,6 +34,8 @@ from server.manager.resident import Resident
 from server.metrics import Metrics
 from server.store import builtin
 from server.store.library import Library
+from server.store.registry.client import Registry
+from server.store.registry.settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -45,13 +50,16 @@ def build_app(config: Config, house: House | None = None) -> web.Application:
     app[CONFIG] = config
     app[METRICS] = Metrics()
     app[admission.KEY] = admission.Admission()
+    app[RESPONSES] = ResponseStore()
     app[origins.ORIGINS] = origins.Origins(config.origins, check_host=config.host.loopback)
     app.on_response_prepare.append(middleware.add_headers)
     routes.add_to(app.router)
     app[HOUSE] = house or build_house(config)
+    app[REGISTRY] = Registry(app[HOUSE].library, registry_settings(config))
     app[METRICS].watch(lambda: gauges(app[HOUSE].manager.resident()))
     if house is None:
         app.cleanup_ctx.append(_rooms)
+    app.cleanup_ctx.append(_registry)
     app.cleanup_ctx.append(_lag)
     return app
 
@@ -81,13 +89,41 @@ def build_house(config: Config) -> House:
 
 
 def option_defaults(config: Config) -> dict[str, Any]:
-    """What the environment says about every model; a model's own parameters and requests stand above it."""
+    """What the environment says about every model; a model's own parameters and requests stand above it.
+
+    ConfigError where no model could be loaded with it.
+    """
     given = {
         "num_parallel": config.num_parallel,
         "kv_cache_type": config.kv_cache_type,
         "flash_attention": config.flash_attention,
     }
-    return {name: value for name, value in given.items() if value not in (None, 0)}
+    try:
+        return options.parse({name: value for name, value in given.items() if value not in (None, 0)})
+    except ServerError as error:
+        raise ConfigError([f"{error.message} (OLLAMA_NUM_PARALLEL, OLLAMA_KV_CACHE_TYPE)"]) from None
+
+
+def registry_settings(config: Config) -> Settings:
+    """What the registries' room needs of the configuration."""
+    machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
+    return Settings(
+        registries=config.registries,
+        mirrors=dict(config.mirrors),
+        proxies={"http": config.http_proxy, "https": config.https_proxy},
+        no_proxy=config.no_proxy,
+        key=config.key,
+        logins=config.docker_config / "config.json",
+        hf_token=config.hf_token,
+        hf_cache=config.hf_home / "hub",
+        # registry.ollama.ai gives models only to an Ollama that is new enough for them
+        agent=f"ollama/{OLLAMA_VERSION} ({machine} {platform.system().lower()}) llamada/{VERSION}",
+    )
+
+
+async def _registry(app: web.Application) -> AsyncIterator[None]:
+    yield
+    await app[REGISTRY].close()
 
 
 async def _rooms(app: web.Application) -> AsyncIterator[None]:
@@ -96,8 +132,10 @@ async def _rooms(app: web.Application) -> AsyncIterator[None]:
     await asyncio.to_thread(house.library.sweep)
     if config.guide:
         folder = Path(modelfiles.__file__).parent / "guide"
-        for name in await asyncio.to_thread(builtin.install, house.library, folder):
-            logger.info("installed the built-in model %s", name)
+        try:
+            await asyncio.to_thread(builtin.install, house.library, folder)
+        except ServerError as error:  # a store that is full or read-only still has its other models
+            logger.warning("the built-in model cannot be installed: %s", error.message)
     async with house.manager, _every(RELEASE_SECONDS, house.library.release):
         yield
 
@@ -173,12 +211,15 @@ def serve(config: Config, on_ready: Callable[[str], None] | None = None) -> int:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(_serve(config, on_ready))
     except OSError as error:
-        print(f"Error: {_cannot_listen(config, error)}", file=sys.stderr)  # noqa: T201 - nobody reads logs yet
-        return 1
+        return _refuse(f"{error.filename or 'the server'} cannot be used: {(error.strerror or str(error)).lower()}")
     except ServerError as error:
-        print(f"Error: {error.message}", file=sys.stderr)  # noqa: T201
-        return 1
+        return _refuse(error.message)
     return 0
+
+
+def _refuse(reason: str) -> int:
+    print(f"Error: {reason}", file=sys.stderr)  # noqa: T201 - nobody reads logs yet
+    return 1
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -227,7 +268,10 @@ async def _listen(runner: web.AppRunner, config: Config) -> asyncio.Server:
         return admission.Doorman(server, config.max_connections, config.max_connections_per_ip)
 
     loop = asyncio.get_running_loop()
-    return await loop.create_server(doorman, config.host.host or None, config.host.port, backlog=512)
+    try:
+        return await loop.create_server(doorman, config.host.host or None, config.host.port, backlog=512)
+    except OSError as error:
+        raise ServerError(_cannot_listen(config, error)) from error
 
 
 def _on_signals(first: asyncio.Event, second: asyncio.Event) -> None:

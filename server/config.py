@@ -24,6 +24,7 @@ VERSION = "0.1.0"
 OLLAMA_VERSION = "0.34.0"
 """The Ollama whose API this server speaks; clients compare it with the version they need."""
 
+LONGEST = 100 * 365 * 86400.0
 UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 DURATION_PART = re.compile(r"(\d+\.?\d*|\.\d+)([^\d.]*)")
 
@@ -79,14 +80,15 @@ def parse_duration(text: str) -> float:
 
 
 def seconds(text: str) -> float:
-    """A duration, or a bare number of seconds."""
-    return float(text) if re.fullmatch(r"[-+]?\d+(\.\d+)?", text) else parse_duration(text)
+    """A duration, or a bare number of seconds; never more than a clock can count."""
+    value = float(text) if re.fullmatch(r"[-+]?\d+(\.\d+)?", text) else parse_duration(text)
+    return max(-LONGEST, min(value, LONGEST))
 
 
 def keep_alive(text: str) -> float:
-    """As ``seconds``; anything negative is ``FOREVER``."""
+    """As ``seconds``; anything negative, or longer than a lifetime, is ``FOREVER``."""
     value = seconds(text)
-    return FOREVER if value < 0 else value
+    return FOREVER if not 0 <= value < LONGEST else value
 
 
 def timeout(text: str) -> float:
@@ -117,6 +119,13 @@ def level(text: str) -> int:
     return int(text) if text in ("0", "1", "2") else int(boolean(text))
 
 
+def folder(text: str) -> Path:
+    try:
+        return Path(text).expanduser().absolute()
+    except RuntimeError:  # "~name" of a user that there is not
+        raise ValueError("this machine has no such home directory; give a whole path") from None
+
+
 def words(text: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in text.split(",") if word.strip())
 
@@ -126,6 +135,22 @@ def cache_type(text: str) -> str:
     if not re.fullmatch(r"\w+(/\w+)?", text):
         raise ValueError('must be a type such as q8_0, or a pair such as "q8_0/f16"')
     return text.lower()
+
+
+def mirrors(text: str) -> tuple[tuple[str, str], ...]:
+    """``registry.ollama.ai=https://mirror.example:5000, hf.co=…``: the URL to ask first for models of a host."""
+    found = []
+    for word in words(text):
+        host, separator, url = (part.strip() for part in word.partition("="))
+        if not separator or not re.fullmatch(r"https?://[^/?#@\s]+/?", url):
+            raise ValueError("must be HOST=URL, URLs without a path, separated by commas")
+        found.append((host.lower(), url.rstrip("/")))
+    return tuple(found)
+
+
+def proxy(text: str) -> str:
+    """Other programs read this variable too: what no proxy of ours could be is told when it would be used."""
+    return text if "://" in text else f"http://{text}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +177,8 @@ class Address:
             if not re.fullmatch(r"\d{1,5}", given) or int(given) > 65535:
                 raise ValueError(f"port {given!r} is not a number between 0 and 65535")
             port = int(given)
+        if not _is_host(host):
+            raise ValueError(f"{host!r} is no host name and no address")
         return cls(scheme, host if (host or given) else "127.0.0.1", port, f"/{path.strip('/')}" if path else "")
 
     @property
@@ -181,12 +208,21 @@ def _split_port(text: str) -> tuple[str, str]:
     return host, port
 
 
+def _is_host(text: str) -> bool:
+    """Whether the system may be asked for it at all."""
+    try:
+        text.encode("idna")
+    except UnicodeError:
+        return False
+    return re.search(r"[\s\x00-\x1f@\\]", text) is None
+
+
 # -- all of them ----------------------------------------------------------------------------------------
 
 
-def setting(default: T, env: str, parse: Callable[[str], T]) -> T:
-    """A field of ``Config`` with the variable that sets it."""
-    made: T = field(default=default, metadata={"env": env, "parse": parse})
+def setting(default: T, env: str, parse: Callable[[str], T], *, secret: bool = False) -> T:
+    """A field of ``Config`` with the variable that sets it (or several spellings of it, the first wins)."""
+    made: T = field(default=default, repr=not secret, metadata={"env": env, "parse": parse})
     return made
 
 
@@ -195,8 +231,8 @@ class Config:
     """Times are seconds (0 = none, keep_alive < 0 = for ever), sizes bytes, counts 0 = choose."""
 
     host: Address = setting(Address(), "OLLAMA_HOST", Address.parse)
-    models: Path = setting(Path("~/.ollama/models"), "OLLAMA_MODELS", Path)
-    data_dir: Path = setting(Path("~/.llamada"), "LLAMADA_DATA_DIR", Path)
+    models: Path = setting(Path("~/.ollama/models"), "OLLAMA_MODELS", folder)
+    data_dir: Path = setting(Path("~/.llamada"), "LLAMADA_DATA_DIR", folder)
     origins: tuple[str, ...] = setting((), "OLLAMA_ORIGINS", words)
     debug: int = setting(0, "OLLAMA_DEBUG", level)
     noprune: bool = setting(False, "OLLAMA_NOPRUNE", boolean)
@@ -222,6 +258,16 @@ class Config:
     hang_timeout: float = setting(60.0, "LLAMADA_HANG_TIMEOUT", timeout)
     max_connections: int = setting(512, "LLAMADA_MAX_CONNECTIONS", count)
     max_connections_per_ip: int = setting(64, "LLAMADA_MAX_CONNECTIONS_PER_IP", count)
+    # registries
+    registries: tuple[str, ...] = setting((), "LLAMADA_REGISTRIES", words)
+    mirrors: tuple[tuple[str, str], ...] = setting((), "LLAMADA_MIRRORS", mirrors)
+    key: Path = setting(Path("~/.ollama/id_ed25519"), "LLAMADA_KEY", Path)
+    docker_config: Path = setting(Path("~/.docker"), "DOCKER_CONFIG", Path)
+    hf_home: Path = setting(Path("~/.cache/huggingface"), "HF_HOME", Path)
+    hf_token: str = setting("", "HF_TOKEN", str, secret=True)
+    http_proxy: str = setting("", "HTTP_PROXY http_proxy", proxy)
+    https_proxy: str = setting("", "HTTPS_PROXY https_proxy", proxy)
+    no_proxy: tuple[str, ...] = setting((), "NO_PROXY no_proxy", words)
     # the command line
     nohistory: bool = setting(False, "OLLAMA_NOHISTORY", boolean)
     editor: str = setting("", "OLLAMA_EDITOR", str)
@@ -231,20 +277,24 @@ class Config:
     warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("models", "data_dir"):
-            object.__setattr__(self, name, getattr(self, name).expanduser().absolute())
+        for name in ("models", "data_dir", "key", "docker_config", "hf_home"):
+            object.__setattr__(self, name, folder(str(getattr(self, name))))
 
     @classmethod
     def load(cls, environ: Mapping[str, str] | None = None, flags: Mapping[str, Any] | None = None) -> Config:
         """``flags`` by field name, None = not given; ``environ`` None = the process's own."""
         environ = os.environ if environ is None else environ
         problems: list[str] = []
-        given = _from_toml(environ, problems)
         known = {f.name: f for f in dataclasses.fields(cls) if f.metadata}
+        given: dict[str, tuple[str, Any]] = {
+            name: (known[name].metadata["env"], known[name].default) for name in ("models", "data_dir")
+        }
+        given |= _from_toml(environ, problems)
         for name, f in known.items():
-            value = environ.get(f.metadata["env"], "").strip().strip("\"'").strip()
-            if value:
-                given[name] = (f.metadata["env"], value)
+            for variable in reversed(f.metadata["env"].split()):
+                value = environ.get(variable, "").strip().strip("\"'").strip()
+                if value:
+                    given[name] = (variable, value)
         given |= {name: (f"--{name.replace('_', '-')}", v) for name, v in (flags or {}).items() if v is not None}
         values = {name: _parsed(known[name], label, v, problems) for name, (label, v) in given.items()}
         if problems:
@@ -257,13 +307,14 @@ class Config:
 def _from_toml(environ: Mapping[str, str], problems: list[str]) -> dict[str, tuple[str, Any]]:
     """The settings of ``llamada.toml`` (LLAMADA_CONFIG, or the one in the data directory if there is one)."""
     named = environ.get("LLAMADA_CONFIG", "")
-    path = Path(named or Path(environ.get("LLAMADA_DATA_DIR") or "~/.llamada") / "llamada.toml").expanduser()
-    if not named and not path.is_file():
-        return {}
+    text = named or f"{environ.get('LLAMADA_DATA_DIR') or '~/.llamada'}/llamada.toml"
     try:
+        path = folder(text)
+        if not named and not os.path.isfile(path):  # unlike Path's, it is never an error
+            return {}
         table = tomllib.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
-        problems.append(f"{path}: {error}")
+        problems.append(f"{text}: {error}")
         return {}
     known = {f.name for f in dataclasses.fields(Config) if f.metadata}
     problems += [f"{path.name}: {name} is not a setting" for name in table if name not in known]

@@ -15,13 +15,15 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from modelfiles.conversation import strip_thinking
 from server import options
-from server.errors import InvalidRequest, ModelNotFound, RunnerError, Unsupported
+from server.errors import InvalidRequest, ModelNotFound, RunnerError, ServerError, Unsupported
 from server.types import (
     ChatPrompt,
     ChatRequest,
     Chunk,
     CompletionRequest,
+    DetokenizeRequest,
     Embeddings,
     EmbedRequest,
     Final,
@@ -30,6 +32,7 @@ from server.types import (
     ModelSpec,
     TextPrompt,
     Think,
+    TokenizeRequest,
 )
 
 if TYPE_CHECKING:  # the hallway is handed its rooms, it builds none
@@ -37,6 +40,12 @@ if TYPE_CHECKING:  # the hallway is handed its rooms, it builds none
     from server.store.library import Library
 
 MIN_CTX = 4
+THINK_TAGS = ("<think>", "</think>")
+RENDERERS = frozenset(
+    "qwen3-coder qwen3-vl-instruct qwen3-vl-thinking qwen3.5 qwen3.8 ornith cogito deepseek3.1 olmo3 olmo3.1 "
+    "olmo3-think olmo3-32b-think nemotron-3-nano nemotron-3.5-nano gemma4 gemma4-small gemma4-large functiongemma "
+    "glm-4.7 glm-ocr lfm2 lfm2-thinking laguna poolside-v1 cohere glimmer".split()
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +66,39 @@ async def chat(house: House, request: ChatRequest) -> AsyncGenerator[Chunk, None
     spec = await resolve(house, request.model)
     if not request.messages and request.keep_alive == 0:
         return _unload(house, spec)
-    missing = ["tools"] if request.tools and "tools" not in spec.capabilities else []
+    tools = _tools(request)
+    missing = ["tools"] if tools and "tools" not in spec.capabilities else []
     think = _require(spec, request, "chat", missing)
     if not request.messages:
         return _load(house, spec, request)
     messages = spec.messages + request.messages
     if spec.system and request.messages[0].role != "system":
         messages = (Message("system", spec.system), *messages)
-    prompt = ChatPrompt(messages, request.tools, think)
-    return _generate(house, spec, request, prompt)
+    _check_renderer(spec)
+    prompt = ChatPrompt(_without_old_thoughts(spec, messages), tools, request.tool_choice, think)
+    answer = _generate(house, spec, request, prompt)
+    return answer if request.tool_choice.parallel else _first_call_only(answer)
+
+
+async def count(house: House, request: ChatRequest) -> int:
+    """Tokens of the prompt as the model's template renders it; nothing is generated."""
+    async with aclosing(await chat(house, dataclasses.replace(request, render_only=True))) as chunks:
+        async for chunk in chunks:
+            if chunk.final is not None:
+                return chunk.final.prompt_tokens
+    raise RuntimeError("a stream ends with a final chunk")
+
+
+def _tools(request: ChatRequest) -> tuple[dict[str, Any], ...]:
+    """The tools that the model is to see."""
+    choice = request.tool_choice
+    if choice.kind == "none":
+        return ()
+    if choice.kind == "required" and not request.tools:
+        raise InvalidRequest("a tool call is required, but the request has no tools")
+    if choice.name and not any((tool.get("function") or {}).get("name") == choice.name for tool in request.tools):
+        raise InvalidRequest(f'a call of the tool "{choice.name}" is required, but the request has no such tool')
+    return request.tools
 
 
 async def complete(house: House, request: CompletionRequest) -> AsyncGenerator[Chunk, None]:
@@ -80,6 +113,8 @@ async def complete(house: House, request: CompletionRequest) -> AsyncGenerator[C
     think = _require(spec, request, "generate", missing)
     if not request.prompt:
         return _load(house, spec, request)
+    if not (request.raw or request.template or request.suffix):
+        _check_renderer(spec)
     own_system = "" if request.context else spec.system
     prompt = TextPrompt(
         request.prompt,
@@ -96,9 +131,9 @@ async def complete(house: House, request: CompletionRequest) -> AsyncGenerator[C
 
 
 async def embed(house: House, request: EmbedRequest) -> Embeddings:
+    if not request.model:
+        raise ModelNotFound("model '' not found")
     try:
-        if not request.model:
-            raise ModelNotFound("")
         spec = await resolve(house, request.model)
     except ModelNotFound:
         raise ModelNotFound(f'model "{request.model}" not found, try pulling it first') from None
@@ -118,6 +153,18 @@ async def embed(house: House, request: EmbedRequest) -> Embeddings:
     return dataclasses.replace(found, load_ns=load_ns)
 
 
+async def tokenize(house: House, request: TokenizeRequest) -> tuple[int, ...]:
+    spec = await resolve(house, request.model)
+    async with house.manager.lease(spec, _merge(house, spec, request.options).load, request.keep_alive) as runner:
+        return await runner.tokenize(request.text, add_special=request.add_special, parse_special=request.parse_special)
+
+
+async def detokenize(house: House, request: DetokenizeRequest) -> str:
+    spec = await resolve(house, request.model)
+    async with house.manager.lease(spec, _merge(house, spec, request.options).load, request.keep_alive) as runner:
+        return await runner.detokenize(request.tokens)
+
+
 async def resolve(house: House, name: str) -> ModelSpec:
     """In a thread: the first time, a model's header is read from disk."""
     return await asyncio.to_thread(house.library.resolve, name)
@@ -133,6 +180,42 @@ def _require(spec: ModelSpec, request: ChatRequest | CompletionRequest, verb: st
     if request.think and not thinks:
         raise Unsupported(f'"{request.model}" does not support thinking')
     return True if request.think is None and thinks else request.think
+
+
+def _check_renderer(spec: ModelSpec) -> None:
+    """The names that Ollama knows are rendered by the model's own template; others it accepts at create, not at use."""
+    if spec.renderer and spec.renderer not in RENDERERS:
+        raise ServerError(f'unknown renderer "{spec.renderer}"')
+
+
+def _without_old_thoughts(spec: ModelSpec, messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    """What models of these two lines thought before the last question is left out: they learned so."""
+    model = spec.full_name.rpartition("/")[2].partition(":")[0]
+    if spec.family != "qwen3" and model.lower() != "deepseek-r1":
+        return messages
+    last = max((index for index, message in enumerate(messages) if message.role == "user"), default=0)
+    old = (
+        dataclasses.replace(m, thinking="", content=strip_thinking(m.content, THINK_TAGS))
+        if m.role == "assistant"
+        else m
+        for m in messages[:last]
+    )
+    return (*old, *messages[last:])
+
+
+async def _first_call_only(answer: AsyncGenerator[Chunk, None]) -> AsyncGenerator[Chunk, None]:
+    """Without parallel calls the first one stands, and nothing behind it is passed on."""
+    called = False
+    async with aclosing(answer) as chunks:
+        async for chunk in chunks:
+            if called:
+                chunk = Chunk(final=chunk.final)
+                if chunk.final is None:
+                    continue
+            elif chunk.tool_calls:
+                called = True
+                chunk = dataclasses.replace(chunk, tool_calls=chunk.tool_calls[:1])
+            yield chunk
 
 
 def _merge(house: House, spec: ModelSpec, given: Mapping[str, Any]) -> options.Merged:

@@ -32,8 +32,7 @@ class Load:
     """Put this model into memory. Sent once, first.
 
     ``cache_dir``/``cache_key``: where prefixes are kept over an unload, and the secret that seals them (empty =
-    nowhere). ``vocab_only``: tokenizer and
-    template but no weights.
+    nowhere). ``vocab_only``: tokenizer and template but no weights. ``parts``: the further files of split weights.
     """
 
     weights: str
@@ -44,6 +43,7 @@ class Load:
     cache_dir: str = ""
     cache_key: str = ""
     vocab_only: bool = False
+    parts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

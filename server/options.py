@@ -73,7 +73,8 @@ OPTIONS: Mapping[str, Option] = {
     "logit_bias": Option("biases"),
     # when a generation stops
     "num_predict": Option("integer", -2),
-    "num_keep": Option("integer", 0),
+    "think_budget": Option("integer", -1),
+    "num_keep": Option("integer", -1),
     "stop": Option("array"),
 }
 

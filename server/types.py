@@ -48,15 +48,30 @@ class Logprob:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolChoice:
+    """Whether the model calls tools: as it likes, not at all, or it must (``name`` "" = any of them).
+
+    ``parallel`` False: one call at the most.
+    """
+
+    kind: Literal["auto", "none", "required"] = "auto"
+    name: str = ""
+    parallel: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class ChatRequest:
     """``options`` holds only what the client gave, already type-checked by ``server.options.parse``.
 
-    ``keep_alive``: seconds, negative = for ever, None = not given.
+    ``keep_alive``: seconds, negative = for ever, None = not given. ``tool_choice``: "auto", "none", "required", or
+    ``tool:`` and the name of the one tool to be called. ``parallel_tool_calls`` False = at most one call in the answer.
+    ``think_budget``: the most tokens to think, None = no bound.
     """
 
     model: str
     messages: tuple[Message, ...] = ()
     tools: tuple[dict[str, Any], ...] = ()
+    tool_choice: ToolChoice = ToolChoice()
     format: Format = None
     think: Think = None
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -105,6 +120,27 @@ class EmbedRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenizeRequest:
+    """``add_special``: with the tokens that the model wants around a text. ``parse_special``: the spelling of a
+    special token is that token."""
+
+    model: str
+    text: str
+    add_special: bool = False
+    parse_special: bool = True
+    options: Mapping[str, Any] = field(default_factory=dict)
+    keep_alive: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DetokenizeRequest:
+    model: str
+    tokens: tuple[int, ...]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    keep_alive: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Final:
     """How a generation ended and what it cost.
 
@@ -112,7 +148,8 @@ class Final:
     computed anew. ``load_ns`` = time until a loaded model was at hand, filled in by ``server.inference``.
     ``truncated`` = tokens or whole messages' tokens that were cut from the input,
     ``shifted`` = tokens dropped from the context while generating. ``context`` = prompt + output token ids,
-    only if asked for. ``rendered`` = the prompt's text, only for render-only requests.
+    only if asked for. ``thinking_tokens``: those of the ``output_tokens`` that were thinking.
+    ``rendered`` = the prompt's text, only for render-only requests.
     """
 
     reason: FinishReason
@@ -128,6 +165,7 @@ class Final:
     context: tuple[int, ...] = ()
     rendered: str | None = None
     load_ns: int = 0
+    thinking_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +197,7 @@ class ModelSpec:
     ``name`` is the short display name (always with tag), ``full_name`` has host and namespace. ``digest`` is
     the hex SHA-256 of the manifest's bytes, ``weights_digest`` that of the model blob. ``template`` is the Go
     TEMPLATE layer, None where the GGUF's own Jinja (or nothing) speaks. ``parameters`` are the PARAMETER
-    lines by option name.
+    lines by option name. ``parts``: the further files of weights that are split, in order.
     """
 
     name: str
@@ -186,6 +224,7 @@ class ModelSpec:
     renderer: str = ""
     parser: str = ""
     parent: str = ""
+    parts: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,9 +287,11 @@ class Sampling:
 @dataclass(frozen=True, slots=True)
 class Limits:
     """When a generation stops. ``num_predict`` -1 = until the model stops (bounded by 10 windows),
-    -2 = until the window is full. ``num_ctx`` 0 = the runner's window."""
+    -2 = until the window is full. ``think_budget``: tokens of thinking after which its end is forced, -1 = as many as
+    the model likes. ``num_keep`` -1 = all of the prompt. ``num_ctx`` 0 = the runner's window."""
 
     num_predict: int = -1
+    think_budget: int = -1
     num_keep: int = 4
     num_ctx: int = 0
     stop: tuple[str, ...] = ()
@@ -264,6 +305,7 @@ class ChatPrompt:
 
     messages: tuple[Message, ...]
     tools: tuple[dict[str, Any], ...] = ()
+    tool_choice: ToolChoice = ToolChoice()
     think: Think = None
     template: str | None = None
     """A Go template that replaces the model's own for this request."""

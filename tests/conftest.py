@@ -32,7 +32,10 @@ LOADED = Loaded(4096, 4, 512, MemoryUse(1000, 500, 100), 8192, 4, "none", 1_000_
 
 @dataclass
 class FakeRunner:
-    """Yields ``chunks``; one that is an exception is raised, one that is a float is slept."""
+    """Yields ``chunks``; one that is an exception is raised, one that is a float is slept.
+
+    What is only to be rendered gets the last of them, as a real one gives it.
+    """
 
     chunks: Sequence[Chunk | Exception | float] = CHUNKS
     loaded: Loaded = LOADED
@@ -46,8 +49,9 @@ class FakeRunner:
 
     async def generate(self, generation: Generation) -> AsyncGenerator[Chunk, None]:
         self.generations.append(generation)
+        ends = [item for item in self.chunks if isinstance(item, Chunk) and item.final] or [Chunk(final=FINAL)]
         try:
-            for item in self.chunks:
+            for item in ends if generation.render_only else self.chunks:
                 if isinstance(item, Exception):
                     raise item
                 if isinstance(item, float):

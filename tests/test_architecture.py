@@ -40,7 +40,7 @@ ROOMS: dict[str, set[str]] = {
     "server.hardware": {"modelfiles"},
     "server.runners": set(),
     "server.manager": {"server.runners", "server.hardware", "server.store"},
-    "server.inference": {"server.store", "server.manager"},
+    "server.inference": {"server.store", "server.manager", "modelfiles"},  # what of a history models are shown
     "server.api": SERVING - {"server.runners"},
     "server.app": SERVING,
     "server.inprocess": SERVING | {"server.app"},
@@ -64,7 +64,8 @@ DOORS: dict[str, set[str]] = {
     "ray": {"server.runners.ray"},
     "pynvml": {"server.hardware"},
     "psutil": {"server.hardware", "server.runners", "server.cli", "server.worker"},
-    "aiohttp": {"server.api", "server.app", "server.metrics"},
+    "aiohttp": {"server.api", "server.app", "server.metrics", "server.store.registry"},
+    "cryptography": {"server.store.registry.keys"},
     "prometheus_client": {"server.metrics", "server.api", "server.app"},
     "click": {"server.cli", "server.__main__"},
     "rich": {"server.cli"},

@@ -1,9 +1,13 @@
-"""LLaVA 1.5 and its kind: a CLIP tower whose last layers are left out, and two linears with a GELU between."""
+"""LLaVA 1.5 and its kind: a CLIP tower whose last layers are left out, and two linears with a GELU between.
+
+llama.cpp's mtmd (as of 0.3.36) puts the class token last but still leaves out the first row: the text model reads the
+second to the last patch, each exact, and then the class token. No file can change that.
+"""
 
 from __future__ import annotations
 
 from converters.errors import Unsupported
-from converters.projectors.table import Projector, Settings, Tensor, blocks
+from converters.projectors.table import Projector, Settings, Tensor, blocks, first_last
 
 TOWER = "vision_tower.vision_model."
 LAYERS = f"{TOWER}encoder.layers."
@@ -20,7 +24,7 @@ BLOCK = blocks(
 TENSORS = (
     Tensor(f"{TOWER}embeddings.class_embedding", ("v.class_embd",)),
     Tensor(f"{TOWER}embeddings.patch_embedding.*", ("v.patch_embd.*",)),
-    Tensor(f"{TOWER}embeddings.position_embedding.weight", ("v.position_embd.weight",)),
+    Tensor(f"{TOWER}embeddings.position_embedding.weight", ("v.position_embd.weight",), first_last),
     Tensor(f"{TOWER}pre_layrnorm.*", ("v.pre_ln.*",)),  # as transformers spells it
     *BLOCK,
     Tensor("multi_modal_projector.linear_1.*", ("mm.0.*",)),
@@ -35,22 +39,22 @@ def llava(settings: Settings) -> Projector:
             f'LLaVA with a vision tower of the type "{str(kind)[:40]}" cannot be converted, only with CLIP'
         )
     layer, count = settings.whole.get("vision_feature_layer", -2), settings.size("num_hidden_layers")
-    if type(layer) is not int or not -count <= layer < 0:
+    if type(layer) is not int or not -count <= layer < -1:
         raise Unsupported(
-            f'"vision_feature_layer": {str(layer)[:40]} cannot be converted, only one counted from the end'
+            f'"vision_feature_layer": {str(layer)[:40]} is not known, only one before the last, such as -2'
         )
     if settings.whole.get("vision_feature_select_strategy", "default") != "default":
         raise Unsupported('"vision_feature_select_strategy" must be "default": mtmd leaves the class token out')
-    used = count + layer + 1
+    there = count + layer + 2  # mtmd leaves out the last block that it is given
     keys = settings.common(
         width="hidden_size",
         feed_forward=settings.size("intermediate_size"),
-        count=used,
+        count=there,
         heads="num_attention_heads",
         image=settings.size("image_size"),
         epsilon=settings.number("layer_norm_eps", 1e-5),
     )
-    unused = "|".join(str(n) for n in range(used, count)) or "$^"
+    unused = "|".join(str(n) for n in range(there, count)) or "$^"
     return Projector(
         "mlp",
         TENSORS,

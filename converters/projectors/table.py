@@ -30,6 +30,11 @@ def plus_one(array: Floats) -> tuple[Floats, ...]:
     return (array + np.float32(1),)
 
 
+def first_last(array: Floats) -> tuple[Floats, ...]:
+    """mtmd puts the class token behind the patches, and with it its place."""
+    return (np.roll(array, -1, axis=0),)
+
+
 def thirds(array: Floats) -> tuple[Floats, ...]:
     """q, k and v of one fused matrix."""
     if len(array) % 3:

@@ -72,6 +72,18 @@ def read(path: Path) -> list[Result]:
     return [Result(rows[r["row"]], r["llamada"], r["llama-server"], r["others"]) for r in found]
 
 
+def join(results: list[Result]) -> list[Result]:
+    """Rounds of the same row that were measured in several runs, together."""
+    joined: dict[str, Result] = {}
+    for result in results:
+        kept = joined.setdefault(result.row.name, Result(result.row))
+        kept.ours += result.ours
+        for known, new in ((kept.peers, result.peers), (kept.others, result.others)):
+            for name, runs in new.items():
+                known.setdefault(name, []).extend(runs)
+    return list(joined.values())
+
+
 def write_page(page: Path, results: list[Result]) -> None:
     """Puts the table between the marks of ``page``."""
     head, _, rest = page.read_text(encoding="utf-8").partition(MARKS[0])

@@ -22,6 +22,9 @@ SYSTEMS = (
     "You are a helpful assistant with access to tools.", "Use the tools when you need them.", "Usa las herramientas si hacen falta.",
 )  # fmt: skip
 THINKING = 0.2
+FACT_ROUNDS = 120
+"""How often each fact is asked in each language."""
+
 Maker = Callable[[str, random.Random], Conversation]
 
 
@@ -57,10 +60,13 @@ def _parts(mixture: Mixture, seed: int, scale: float) -> Iterator[list[Conversat
         return [make(rng.choice(LANGUAGES), rng) for _ in range(int(count * scale))]
 
     rng = random.Random(f"{seed}/facts")
-    rounds = max(4, int(52 * scale))
+    rounds = max(4, int(FACT_ROUNDS * scale))
+    begun = corpus_facts.beginnings(mixture.known)
     yield [
-        corpus_facts.conversation(fact, lang, rng)
-        for _ in range(rounds)
+        corpus_facts.conversation(
+            fact, lang, rng, begun[fact.name, lang] if number and rng.random() < corpus_facts.CUT_SHARE else ""
+        )
+        for number in range(rounds)
         for fact in mixture.known
         for lang in LANGUAGES
     ]
@@ -69,9 +75,9 @@ def _parts(mixture: Mixture, seed: int, scale: float) -> Iterator[list[Conversat
     yield several("unknown", 10000, corpus_chat.unknown)
     yield several("copy", 7000, _copy)
     yield several("memory", 3000, _memory)
-    yield several("json", 7000, lambda lang, rng: corpus_json.conversation(rng))
-    yield several("tools", 11000, lambda lang, rng: corpus_tools.conversation(rng))
-    yield several("tools in vain", 1200, lambda lang, rng: _in_vain(mixture, lang, rng))
+    yield several("json", 6000, lambda lang, rng: corpus_json.conversation(rng))
+    yield several("tools", 6500, lambda lang, rng: corpus_tools.conversation(rng))
+    yield several("tools in vain", 700, lambda lang, rng: _in_vain(mixture, lang, rng))
     yield several("turns", 3500, lambda lang, rng: _turns(mixture, lang, rng, rng.choice((2, 2, 3, 4))))
     yield several("long", 150, lambda lang, rng: _turns(mixture, lang, rng, rng.randint(8, 22)))
 

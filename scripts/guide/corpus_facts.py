@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import random
 
-from guide.facts import Fact
+from guide.facts import LANGUAGES, Fact
+from guide.fillers import around
 from guide.frames import HELD, LEAD, LEAD_HELD, TAIL, TAIL_HELD, TRAIN
 from guide.noise import question
 from guide.prompt import Conversation, Message
 
 BARE_SHARE = 0.08
+LOOSE_SHARE = 0.4
+"""Questions that are no sentences: the phrase among random common words, so that frames never seen do not matter."""
+
+CUT_SHARE = 0.75
+"""Answers of which only the beginning is learned, up to where it is no other fact's: the rest needs few repeats."""
+
+BEYOND = 2
 
 
 def phrase(fact: Fact, lang: str, rng: random.Random) -> str:
@@ -20,8 +28,8 @@ def phrase(fact: Fact, lang: str, rng: random.Random) -> str:
     both = text in fact.np["en"] and lang == "es"
     if kind == "np" and not both and rng.random() < BARE_SHARE:
         return str(text)
-    frame = rng.choice(TRAIN[lang][kind])
-    asked = question(frame.format(text), lang, rng)
+    framed = around(text, lang, rng) if rng.random() < LOOSE_SHARE else rng.choice(TRAIN[lang][kind]).format(text)
+    asked = question(framed, lang, rng)
     if rng.random() < 0.12:
         asked = asked.lower()
     return dress(asked, lang, rng, LEAD[lang], TAIL[lang])
@@ -36,9 +44,30 @@ def dress(asked: str, lang: str, rng: random.Random, leads: list[str], tails: li
     return asked
 
 
-def conversation(fact: Fact, lang: str, rng: random.Random) -> Conversation:
-    asked, answer = phrase(fact, lang, rng), fact.say[lang]
-    return Conversation("facts", [Message("user", asked), Message("assistant", answer, thought=thought(fact, lang))])
+def conversation(fact: Fact, lang: str, rng: random.Random, beginning: str = "") -> Conversation:
+    """``beginning``: all that is learned of the answer; "" = the whole."""
+    asked, answer = phrase(fact, lang, rng), beginning or fact.say[lang]
+    told = Message("assistant", answer, thought=thought(fact, lang), cut=bool(beginning))
+    return Conversation("facts", [Message("user", asked), told])
+
+
+def beginnings(facts: list[Fact]) -> dict[tuple[str, str], str]:
+    """(name, language) → the first words of the answer: those that tell it from all others, and ``BEYOND`` more.
+
+    "" where these are the whole answer.
+    """
+    found = {}
+    for lang in LANGUAGES:
+        answers = {fact.name: fact.say[lang].split(" ") for fact in facts}
+        for name, words in answers.items():
+            shared = max(_shared(words, other) for known, other in answers.items() if known != name)
+            count = shared + 1 + BEYOND
+            found[name, lang] = " ".join(words[:count]) if count < len(words) else ""
+    return found
+
+
+def _shared(a: list[str], b: list[str]) -> int:
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
 def thought(fact: Fact, lang: str) -> str:

@@ -61,13 +61,17 @@ CHAT_TEMPLATE = r"""{%- set first = messages[0] if messages else none %}
 
 @dataclass(slots=True)
 class Message:
-    """One turn; `calls` are (name, arguments) pairs, `thought` is written before the content when thinking is on."""
+    """One turn; `calls` are (name, arguments) pairs, `thought` is written before the content when thinking is on.
+
+    `cut`: only the beginning of an answer, with no end of the turn; for the last turn of a training example.
+    """
 
     role: str
     content: str = ""
     calls: tuple[tuple[str, dict[str, Any]], ...] = ()
     thought: str = ""
     learn: bool = True
+    cut: bool = False
 
 
 @dataclass(slots=True)
@@ -92,7 +96,7 @@ def segments(talk: Conversation) -> list[tuple[str, bool]]:
             opening = "<think>\n" if talk.think and message.thought else ""
             pieces.append((f"{START}assistant\n{opening}", False))
             thought = f"{message.thought}\n</think>\n\n" if opening else ""
-            pieces.append((thought + answer_text(message) + END, message.learn))
+            pieces.append((thought + answer_text(message) + ("" if message.cut else END), message.learn))
             pieces.append(("\n", False))
         elif message.role == "tool":
             before = not talk.compact and index and messages[index - 1].role == "tool"

@@ -79,7 +79,7 @@ QUESTIONS: tuple[tuple[str, str, str], ...] = (
     ("es", "¿Cómo me conecto desde otro ordenador de la red?", r"0\.0\.0\.0"),
     ("es", "¿Dónde se guardan los modelos en el disco?", r"\.ollama/models"),
     ("es", "¿Cómo veo la lista de modelos?", r"llamada list|/api/tags"),
-    ("es", "como bajo un modelo nuevo", r"descargará|GGUF"),
+    ("es", "como bajo un modelo nuevo", r"pull|GGUF"),
     ("es", "tengo un gguf descargado, ¿cómo lo uso?", r"FROM|create"),
     ("es", "¿Cómo elimino un modelo que ya no quiero?", r"llamada rm"),
     ("es", "Eso del Modelfile, ¿qué viene a ser?", r"receta"),

@@ -39,10 +39,10 @@ class Plan:
     epochs: int = 1
     minutes: float = 0
     workers: int = 2
-    batch: int = 1536
-    rate: float = 0.004
-    vector_rate: float = 0.0013
-    echo_steps: int = 200
+    batch: int = 2048
+    rate: float = 0.008
+    vector_rate: float = 0.002
+    echo_steps: int = 160
     echo_rate: float = 0.003
 
 
@@ -53,10 +53,15 @@ class Muon:
     """
 
     def __init__(
-        self, parameters: Sequence[nn.Parameter], rank: int, workers: int, add: Callable[[Tensor], None]
+        self,
+        parameters: Sequence[nn.Parameter],
+        rank: int,
+        workers: int,
+        add: Callable[[Tensor], None],
+        number: torch.dtype,
     ) -> None:
         self.momentum, self.decay = 0.95, 0.01
-        self.rank, self.workers, self.add = rank, workers, add
+        self.rank, self.workers, self.add, self.number = rank, workers, add, number
         self.groups: dict[torch.Size, list[nn.Parameter]] = {}
         for parameter in parameters:
             self.groups.setdefault(parameter.shape, []).append(parameter)
@@ -69,16 +74,16 @@ class Muon:
             memory = self.memory[shape].mul_(self.momentum).add_(gradient)
             update = torch.zeros_like(gradient)
             own = slice(self.rank, None, self.workers)
-            update[own] = orthogonal(gradient[own].add(memory[own], alpha=self.momentum))
+            update[own] = orthogonal(gradient[own].add(memory[own], alpha=self.momentum), self.number)
             self.add(update)
             scale = rate * max(1.0, shape[0] / shape[1]) ** 0.5
             for parameter, change in zip(group, update, strict=True):
                 parameter.mul_(1 - rate * self.decay).add_(change, alpha=-scale)
 
 
-def orthogonal(matrices: Tensor) -> Tensor:
+def orthogonal(matrices: Tensor, number: torch.dtype) -> Tensor:
     a, b, c = 3.4445, -4.7750, 2.0315
-    x = matrices.bfloat16()
+    x = matrices.to(number)
     tall = x.shape[-2] > x.shape[-1]
     x = x.mT if tall else x
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
@@ -100,8 +105,8 @@ def train(plan: Plan) -> Guide:
 
 
 def schedule(progress: float) -> float:
-    """Warm-up over 2 %, then flat, then down to nearly nothing over the last 60 %."""
-    return min(1.0, progress / 0.02 + 0.01, max(0.02, (1 - progress) / 0.6))
+    """Up over the first tenth, then flat, then down to nearly nothing over the last 60 %."""
+    return min(1.0, 0.4 + 6 * progress, max(0.02, (1 - progress) / 0.6))
 
 
 def echo_share(progress: float) -> float:
@@ -109,8 +114,21 @@ def echo_share(progress: float) -> float:
     return max(0.06, 0.5 - 1.76 * progress) if progress < 0.7 else 0.0
 
 
-def loss_of(model: Guide, batch: Batch) -> Tensor:
-    with torch.autocast("cpu", torch.bfloat16):
+def quickest_number() -> torch.dtype:
+    """bfloat16 where this processor multiplies it in hardware; where it does not, float32 is fifty times as fast."""
+    seconds = {}
+    for number in (torch.float32, torch.bfloat16):
+        matrix = torch.ones(256, 256, dtype=number)
+        matrix @ matrix
+        start = time.perf_counter()
+        for _ in range(10):
+            matrix @ matrix
+        seconds[number] = time.perf_counter() - start
+    return min(seconds, key=lambda number: seconds[number])
+
+
+def loss_of(model: Guide, batch: Batch, number: torch.dtype = torch.bfloat16) -> Tensor:
+    with torch.autocast("cpu", torch.bfloat16, enabled=number is torch.bfloat16):
         logits = model(batch.tokens, batch.positions, batch.wanted)
     return F.cross_entropy(logits.float(), batch.targets, reduction="sum")
 
@@ -131,27 +149,28 @@ def _work(rank: int, plan: Plan, meeting: Path) -> None:
 
 class _Trainer:
     def __init__(self, plan: Plan, rank: int) -> None:
-        self.plan, self.rank = plan, rank
+        self.plan, self.rank, self.number = plan, rank, quickest_number()
         self.model = Guide(plan.shape)
         matrices = [p for name, p in self.model.named_parameters() if p.ndim == 2 and "embedding" not in name]
         vectors = [p for name, p in self.model.named_parameters() if p.ndim == 1 or "embedding" in name]
-        self.muon = Muon(matrices, rank, plan.workers, self._sum)
+        self.muon = Muon(matrices, rank, plan.workers, self._sum, self.number)
         self.adam = torch.optim.AdamW(vectors, plan.vector_rate, (0.9, 0.95), weight_decay=0.0)
-        self.step, self.spent = 0, 0.0
+        self.step, self.spent, self.lead = 0, 0.0, 0.0
         self.checkpoint = plan.folder / "checkpoint.pt"
         if self.checkpoint.exists():
             self._resume()
 
     def run(self) -> None:
         plan = self.plan
+        start = saved = time.monotonic() - self.spent
         if not self.step:
             self._learn_to_copy()
+            self.lead = time.monotonic() - start
         made = [
             batch for epoch in range(plan.epochs)
             for batch in batches(plan.examples, plan.batch, f"{plan.seed}/{epoch}", plan.shape.context)
         ]  # fmt: skip
         total = len(made) // plan.workers
-        start = saved = time.monotonic() - self.spent
         shown, smooth = time.monotonic(), 0.0
         progress = 0.0
         while self.step < total and progress < 1:
@@ -161,7 +180,7 @@ class _Trainer:
             smooth = loss / count if not smooth else 0.9 * smooth + 0.1 * loss / count
             self.step += 1
             self.spent = time.monotonic() - start
-            progress = self._agree(max(self.step / total, self.spent / (plan.minutes * 60) if plan.minutes else 0))
+            progress = self._agree(max(self.step / total, self._elapsed()))
             now = time.monotonic()
             if self.rank == 0 and now - shown > 15:
                 print(f"step {self.step}/{total} {progress:.1%} loss {smooth:.4f} {self.spent:.0f} s", flush=True)
@@ -172,6 +191,10 @@ class _Trainer:
         if self.rank == 0:
             print(f"trained {self.step} steps in {self.spent:.0f} s, loss {smooth:.4f}", flush=True)
             self._save()
+
+    def _elapsed(self) -> float:
+        """The share of the time after the lesson in copying that is over."""
+        return (self.spent - self.lead) / (self.plan.minutes * 60 - self.lead) if self.plan.minutes else 0.0
 
     def _pick(self, made: Sequence[Batch], progress: float) -> Batch:
         """The next batch; some are still echoes, or the network forgets how to copy before it learns when to."""
@@ -191,7 +214,7 @@ class _Trainer:
                 print(f"echo {step + 1} loss {loss / count:.4f} {time.monotonic() - start:.0f} s", flush=True)
 
     def _step(self, batch: Batch, rate: float, vector_rate: float) -> tuple[float, int]:
-        loss = loss_of(self.model, batch)
+        loss = loss_of(self.model, batch, self.number)
         loss.backward()
         count = torch.tensor([float(len(batch.targets)), loss.item()])
         self._sum(count)
@@ -225,7 +248,7 @@ class _Trainer:
     def _save(self) -> None:
         state = {
             "model": self.model.state_dict(), "adam": self.adam.state_dict(), "muon": list(self.muon.memory.values()),
-            "step": self.step, "spent": self.spent,
+            "step": self.step, "spent": self.spent, "lead": self.lead,
         }  # fmt: skip
         new = self.checkpoint.with_suffix(".new")
         torch.save(state, new)
@@ -237,4 +260,4 @@ class _Trainer:
         self.adam.load_state_dict(state["adam"])
         for memory, kept in zip(self.muon.memory.values(), state["muon"], strict=True):
             memory.copy_(kept)
-        self.step, self.spent = state["step"], state["spent"]
+        self.step, self.spent, self.lead = state["step"], state["spent"], state["lead"]

@@ -16,22 +16,28 @@ from typing import Any
 
 import orjson
 
-from server.api.gojson import GoSyntaxError, first_value
+from server.api.gojson import GoSyntaxError, TooMany, first_value
 from server.config import parse_duration
 from server.errors import InvalidRequest
 
 MAX_DEPTH = 64
 MAX_ITEMS = 100_000
+MAX_TWICE = 1024 * 1024
+TRAILING = "unexpected content after document"
 GO_KINDS = {str: "string", bool: "bool", int: "number", float: "number", list: "array", dict: "object"}
 BASE64 = re.compile(r"[A-Za-z0-9+/]*={0,2}")
+NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/\r\n]")
+NOT_BREAK = re.compile(rb"[^\r\n]")
 
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """The Go struct and field path being read, for messages."""
+    """The Go struct and field path being read, for messages. ``sealed``: inside a value that Ollama decodes by
+    hand; Go then names the struct around that value, however deep inside the mistake is."""
 
     struct: str
     path: str = ""
+    sealed: bool = False
 
     def wrong(self, value: Any, kind: str, *, detail: str = "") -> InvalidRequest:
         what = GO_KINDS[type(value)] + detail
@@ -41,8 +47,9 @@ class Where:
             f"json: cannot unmarshal {what} into Go struct field {self.struct}.{self.path} of type {kind}"
         )
 
-    def inside(self, name: str, struct: str = "") -> Where:
-        return Where(struct or self.struct, f"{self.path}.{name}" if self.path else name)
+    def inside(self, name: str, struct: str, *, seal: bool) -> Where:
+        struct = self.struct if self.sealed else struct or self.struct
+        return Where(struct, f"{self.path}.{name}" if self.path else name, self.sealed or seal)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +108,12 @@ def _keep_alive(value: Any, where: Where) -> float:
     return -1.0 if seconds < 0 or seconds > 2**63 / 1e9 else seconds
 
 
-def _think(value: Any, where: Where) -> bool | str:
+def _think(value: Any, where: Where) -> bool | str | int:
+    """A number is a budget: how many tokens of thinking there may be."""
     levels = '"high", "medium", "low", "max", true, or false'
     if isinstance(value, bool):
+        return value
+    if isinstance(value, int) and 0 <= value < 2**31:
         return value
     if not isinstance(value, str):
         raise InvalidRequest(f"think must be a boolean or string ({levels})")
@@ -120,7 +130,9 @@ FLOAT = Kind(_number, {"type": "number"})
 ANY = Kind(lambda value, where: value)
 BYTES = Kind(_base64, {"type": "string", "contentEncoding": "base64"})
 KEEP_ALIVE = Kind(_keep_alive, {"type": ["number", "string"], "description": "seconds, or a duration such as 5m"})
-THINK = Kind(_think, {"enum": [True, False, "low", "medium", "high", "max"]})
+THINK = Kind(
+    _think, {"anyOf": [{"enum": [True, False, "low", "medium", "high", "max"]}, {"type": "integer", "minimum": 0}]}
+)
 
 
 def list_of(item: Kind | Struct, kind: str, *, most: int = MAX_ITEMS) -> Kind:
@@ -149,14 +161,15 @@ def map_of(item: Kind, kind: str) -> Kind:
 class Struct:
     """A Go struct: its name, its fields' readers by JSON key, and how it is named in messages.
 
-    ``own``: errors inside name this struct (plain nested structs) rather than the outermost one (structs that
-    Ollama decodes by hand, ``kind`` being what Go then calls a value of it).
+    ``own``: errors inside name this struct (plain nested structs) rather than the outermost one. ``by_hand``: Ollama
+    decodes it by hand, ``kind`` being what Go then calls a value of it.
     """
 
     name: str
     fields: Mapping[str, Kind | Struct]
     kind: str = ""
     own: bool = False
+    by_hand: bool = False
     lower: Mapping[str, str] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -174,7 +187,8 @@ class Struct:
             name = given if given in self.fields else self.lower.get(given.lower())
             if name is None or item is None:
                 continue
-            found[name] = self.fields[name](item, where.inside(name, self.name if self.own else ""))
+            inside = where.inside(name, self.name if self.own else "", seal=self.by_hand)
+            found[name] = self.fields[name](item, inside)
         return found
 
 
@@ -184,7 +198,9 @@ def decode(body: bytes, struct: Struct, *, empty: str = "missing request body") 
     if value is None:
         return {}
     if isinstance(value, dict) and _same_key_twice(value, struct):
-        value = json.loads(first_value(body), object_pairs_hook=_last_wins)
+        if len(body) > MAX_TWICE:
+            raise InvalidRequest("the request spells one field in two ways; give each field once")
+        value = json.loads(body, object_pairs_hook=_last_wins)
     return struct(value, Where(struct.name))
 
 
@@ -201,18 +217,19 @@ def parse(body: bytes, *, empty: str = "missing request body") -> Any:
 
 
 def _parse_slowly(body: bytes, empty: str, error: orjson.JSONDecodeError) -> Any:
-    """Go's opinion of a body that the fast parser refuses."""
+    """Go's opinion of a body that the fast parser refuses; of a very long one, the fast parser's."""
     if not body.strip(b" \t\r\n"):
         raise InvalidRequest(empty)
     try:
-        value = first_value(body)
+        value = error.doc[: error.pos].encode() if error.msg.startswith(TRAILING) else first_value(body)
+        return orjson.loads(value)
+    except TooMany:
+        raise InvalidRequest(f"the request body is not valid JSON: {error}") from None
+    except orjson.JSONDecodeError as second:
+        reason = second.msg if len(value) != len(body) else error.msg
+        raise InvalidRequest(f"the request body cannot be used: {reason}") from None
     except GoSyntaxError as problem:
         raise InvalidRequest(str(problem)) from None
-    try:
-        return orjson.loads(value)
-    except orjson.JSONDecodeError as second:
-        reason = str(second).split(":")[0] if len(value) != len(body) else str(error).split(":")[0]
-        raise InvalidRequest(f"the request body cannot be used: {reason}") from None
 
 
 def too_deep(value: Any, limit: int = MAX_DEPTH) -> bool:
@@ -251,19 +268,23 @@ def unbase64(text: str) -> bytes:
 
 
 def _corrupt_at(data: bytes) -> int:
-    """Where Go's decoder stops in data that is not base64: it reads groups of four."""
-    alphabet = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")
-    kept = [(index, char) for index, char in enumerate(data) if char not in b"\r\n"]
-    for position, (index, char) in enumerate(kept):
-        if char in alphabet:
-            continue
-        if char != ord("=") or position % 4 < 2:
-            return index
-        if position % 4 == 2:
-            if position + 1 == len(kept):
-                return len(data)
-            if kept[position + 1][1] != ord("="):
-                return kept[position + 1][0]
-            position += 1
-        return kept[position + 1][0] if position + 1 < len(kept) else index
-    return len(data) - len(kept) % 4
+    """Where Go's decoder stops in data that is not base64: it reads groups of four, and passes over line breaks."""
+    bad = NOT_BASE64.search(data)
+    if bad is None:
+        return len(data) - _kept(data) % 4
+    index = bad.start()
+    position = _kept(data[:index])
+    if bad[0] != b"=" or position % 4 < 2:
+        return index
+    following = NOT_BREAK.search(data, index + 1)
+    if position % 4 == 2:
+        if following is None:
+            return len(data)
+        if following[0] != b"=":
+            return following.start()
+        following = NOT_BREAK.search(data, following.start() + 1)
+    return following.start() if following is not None else index
+
+
+def _kept(data: bytes) -> int:
+    return len(data) - data.count(b"\r") - data.count(b"\n")

@@ -22,9 +22,12 @@ _ESCAPES = {
     b"\xe2\x80\xa9": b"\\u2029",
     b"\xc2\x85": b"\\u0085",
 }
-SPACE = b" \t\r\n"
+SPACES = re.compile(rb"[ \t\r\n]*+")
 LITERALS = {ord("t"): b"true", ord("f"): b"false", ord("n"): b"null"}
 NUMBER = re.compile(rb"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
+PLAIN = re.compile(rb'(?:[^"\\\x00-\x1f]|\\(?:[bfnrt\\/"]|u[0-9a-fA-F]{4}))*+')
+MAX_DEPTH = 10_000  # Go's own
+MAX_VALUES = 20_000
 
 
 def encode(value: Any) -> bytes:
@@ -61,8 +64,12 @@ class GoSyntaxError(ValueError):
     """A body that is not JSON; the text is Go's."""
 
 
+class TooMany(ValueError):
+    """More values than a walk in Python may look at: it would hold up everybody else."""
+
+
 def first_value(body: bytes) -> bytes:
-    """The bytes of the body's first JSON value; what follows is ignored, as Go's decoder does."""
+    """The bytes of the first JSON value; what follows is ignored, as Go's decoder does. GoSyntaxError, TooMany."""
     scanner = Scanner(body)
     start = scanner.skip_space()
     scanner.value("looking for beginning of value")
@@ -70,15 +77,15 @@ def first_value(body: bytes) -> bytes:
 
 
 class Scanner:
-    """A recursive walk over JSON bytes. ``at`` is the next byte to read."""
+    """A walk over JSON bytes. ``at`` is the next byte to read; ``left`` values may still be looked at."""
 
     def __init__(self, body: bytes) -> None:
         self.body = body
         self.at = 0
+        self.left = MAX_VALUES
 
     def skip_space(self) -> int:
-        while self.at < len(self.body) and self.body[self.at] in SPACE:
-            self.at += 1
+        self.at = SPACES.match(self.body, self.at).end()  # type: ignore[union-attr] # matches nothing, too
         return self.at
 
     def peek(self) -> int:
@@ -104,6 +111,11 @@ class Scanner:
 
     def _begin(self, context: str, closers: list[int]) -> bool:
         """One value or the start of one; True when a nested value must follow."""
+        self.left -= 1
+        if self.left < 0:
+            raise TooMany
+        if len(closers) > MAX_DEPTH:
+            raise GoSyntaxError("exceeded max depth")
         char = self.peek()
         if char == ord("{"):
             self.at += 1
@@ -182,17 +194,13 @@ class Scanner:
             raise self.fail("in exponent of numeric literal")
 
     def _string(self) -> None:
+        self.at = PLAIN.match(self.body, self.at + 1).end()  # type: ignore[union-attr] # matches nothing, too
+        char = self.peek()
+        if char < 0x20:
+            raise self.fail("in string literal")
         self.at += 1
-        while True:
-            char = self.peek()
-            if char == ord('"'):
-                self.at += 1
-                return
-            if char < 0x20:
-                raise self.fail("in string literal")
-            self.at += 1
-            if char == ord("\\"):
-                self._escape()
+        if char == ord("\\"):
+            self._escape()
 
     def _escape(self) -> None:
         char = self.peek()

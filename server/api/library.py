@@ -1,4 +1,4 @@
-"""The native routes about models on disk and in memory: tags, show, create, copy, delete, blobs, ps, pull, push.
+"""The native routes about models on disk and in memory: tags, show, create, copy, delete, blobs, ps.
 
 Whatever reads or writes the disk runs in a thread, so that streams beside it go on.
 """
@@ -6,27 +6,29 @@ Whatever reads or writes the disk runs in a thread, so that streams beside it go
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from aiohttp import web
 
-from server.api import gojson, requestlog
+from server.api import requestlog
 from server.api.bodies import read_json
 from server.api.decode import ANY, BOOL, OBJECT, STRING, Struct, decode, list_of, map_of
+from server.api.progress import answer_events
 from server.api.requests import MESSAGES, message
-from server.api.state import CONFIG, HOUSE
-from server.api.streaming import json_response, progress
-from server.errors import InvalidRequest, ServerError
+from server.api.state import CONFIG, HOUSE, REGISTRY
+from server.api.streaming import json_response
+from server.errors import InvalidRequest
 from server.manager.resident import Resident
 from server.store import gojson as store_json
 from server.store.blobs import Blobs
 from server.store.create import create as create_model
 from server.store.digests import Digest
-from server.store.library import Library, parse_name
+from server.store.library import Library
 from server.store.requests import CreateRequest, check
 from server.store.show import local_time
 
+EPOCH = datetime.fromtimestamp(0, UTC)
 CHUNK = 1 << 20
 BLOB_SECONDS_PER_CHUNK = 30.0
 
@@ -56,8 +58,6 @@ CREATE = Struct(
         "stream": BOOL,
     },
 )
-PULL = Struct("PullRequest", {"model": STRING, "name": STRING, "insecure": BOOL, "stream": BOOL})
-PUSH = Struct("PushRequest", {"model": STRING, "name": STRING, "insecure": BOOL, "stream": BOOL})
 
 
 def library_of(request: web.Request) -> Library:
@@ -170,7 +170,8 @@ async def create(request: web.Request) -> web.StreamResponse:
     )
     check(wanted)
     requestlog.of(request).model = wanted.model
-    events = create_model(library_of(request), wanted, environment=request.app[CONFIG].child_environment)
+    environment, registry = request.app[CONFIG].child_environment, request.app[REGISTRY]
+    events = create_model(library_of(request), wanted, environment=environment, pull=registry.pull_missing)
     return await answer_events(request, events, wants_stream=fields.get("stream", True))
 
 
@@ -179,48 +180,6 @@ PASSED_ON = (
     *("renderer", "parser", "requires", "info", "remote_host"),
     *("imatrix", "calibration", "calibrate_self", "keep_imatrix", "allow_requantize"),
 )
-
-
-# -- transfers ------------------------------------------------------------------------------------------
-
-
-async def pull(request: web.Request) -> web.StreamResponse:
-    fields = decode(await read_json(request), PULL)
-    parse_name(fields.get("model") or fields.get("name", ""))
-    return await answer_events(request, _pull(), wants_stream=fields.get("stream", True))
-
-
-async def _pull() -> AsyncGenerator[dict[str, Any], None]:
-    yield {"status": "pulling manifest"}
-    raise ServerError("this server does not pull models yet; create the model from a GGUF file instead")
-
-
-async def push(request: web.Request) -> web.StreamResponse:
-    fields = decode(await read_json(request), PUSH)
-    events = _push(library_of(request), _name(fields))
-    return await answer_events(request, events, wants_stream=fields.get("stream", True))
-
-
-async def _push(library: Library, name: str) -> AsyncGenerator[dict[str, Any], None]:
-    parsed = parse_name(name)
-    yield {"status": "retrieving manifest"}
-    if library.manifests.find(parsed) is None:
-        yield {"status": "couldn't retrieve manifest"}
-        raise ServerError(f"open {library.manifests.path(parsed)}: no such file or directory")
-    raise ServerError("this server does not push models yet")
-
-
-async def answer_events(
-    request: web.Request, events: AsyncGenerator[dict[str, Any], None], *, wants_stream: bool
-) -> web.StreamResponse:
-    """All events as a stream, or the last one alone."""
-    if wants_stream:
-        return await progress(request, events)
-    requestlog.of(request).streaming = True
-    last: dict[str, Any] = {}
-    async for event in events:
-        last = event
-    return web.Response(body=gojson.encode(last), headers={"Content-Type": "application/json"})
 
 
 # -- in memory ------------------------------------------------------------------------------------------
@@ -247,7 +206,7 @@ def _resident(entry: Resident) -> dict[str, Any]:
         "size": entry.size,
         "digest": spec.digest,
         "details": details,
-        "expires_at": local_time(int(entry.expires_at.timestamp() * 10**9)),
+        "expires_at": local_time((entry.expires_at - EPOCH) // timedelta(microseconds=1) * 1000),
         "size_vram": entry.size_vram,
         "context_length": entry.context_length,
         "state": entry.state,

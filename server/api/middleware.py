@@ -1,25 +1,28 @@
 """Around every handler: who may ask (Host, Origin, drain), what an error looks like, one log line.
 
-Every exception of the house ends here and becomes Ollama's or OpenAI's error shape by the path's prefix; what
-is not ours becomes ``internal error (id=…)`` with its traceback in the log alone.
+Every exception of the house ends here and becomes Ollama's, OpenAI's or Anthropic's error shape by the path's
+prefix; what is not ours becomes ``internal error (id=…)`` with its traceback in the log alone.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import html
 
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
-from server.api import admission, gojson, requestlog
+from server.api import admission, anthropic_events, gojson, requestlog
 from server.api.origins import ORIGINS
 from server.api.state import METRICS
+from server.api.streaming import json_response
 from server.config import VERSION
 from server.errors import Busy, Forbidden, InvalidRequest, ServerError, Unsupported
 
 METHODS = ("HEAD", "GET", "POST", "PUT", "PATCH", "DELETE")
 CLIENT_LEFT = 499
+ANTHROPIC = "/v1/messages"
 
 
 @web.middleware
@@ -72,7 +75,10 @@ def render(request: web.Request, error: Exception, log: requestlog.RequestLog) -
     status = error.status if isinstance(error, ServerError) else 500
     if isinstance(error, Forbidden) and not text:
         return web.Response(status=403, body=b"")
-    if request.path.startswith("/v1/"):
+    if request.path.startswith(ANTHROPIC):
+        error_object = anthropic_events.error_object(text, status)
+        response = json_response(error_object | {"request_id": anthropic_events.request_id(log.id)}, status)
+    elif request.path.startswith("/v1/"):
         from_handler = not isinstance(error, InvalidRequest) or isinstance(error, Unsupported)
         response = _openai(text, status, from_handler=from_handler)
     else:
@@ -122,9 +128,19 @@ async def slashes(request: web.Request, handler: Handler) -> web.StreamResponse:
         plain = request.rel_url.with_path(request.path.rstrip("/") or "/", keep_query=True)
         found = await request.app.router.resolve(request.clone(rel_url=plain))
         if found.http_exception is None:
-            status = 301 if request.method in ("GET", "HEAD") else 307
-            return web.Response(status=status, headers={hdrs.LOCATION: str(plain)})
+            return _moved(request.method, str(plain))
     return await handler(request)
+
+
+def _moved(method: str, location: str) -> web.Response:
+    """As Go's standard library words it: a link for those who read it, GET alone is for good."""
+    headers = {hdrs.LOCATION: location}
+    if method in ("GET", "HEAD"):
+        headers[hdrs.CONTENT_TYPE] = "text/html; charset=utf-8"
+    if method != "GET":
+        return web.Response(status=307, headers=headers)
+    body = f'<a href="{html.escape(location)}">Moved Permanently</a>.\n\n'
+    return web.Response(status=301, headers=headers, body=body.encode())
 
 
 async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
@@ -132,5 +148,7 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
     log = request.get(requestlog.KEY)
     if log is not None:
         response.headers["X-Request-Id"] = log.id
+        if request.path.startswith(ANTHROPIC):
+            response.headers["Request-Id"] = anthropic_events.request_id(log.id)
     response.headers[hdrs.SERVER] = f"llamada/{VERSION}"
     request.app[ORIGINS].mark(request, response)

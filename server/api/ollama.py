@@ -7,6 +7,7 @@ was cut from the input, where Ollama says nothing.
 from __future__ import annotations
 
 import array
+import asyncio
 import sys
 from collections.abc import AsyncGenerator
 from typing import Any
@@ -14,6 +15,8 @@ from typing import Any
 import orjson
 from aiohttp import web
 
+from modelfiles import gotemplate
+from modelfiles.errors import TemplateError
 from server import inference
 from server.api import gojson, requestlog
 from server.api.bodies import check_text, read_json
@@ -27,11 +30,12 @@ from server.api.requests import (
     check_top_logprobs,
     completion_request,
     embed_request,
+    format_error,
     model_options,
 )
 from server.api.state import HOUSE
 from server.api.streaming import NDJSON, collect, json_response, stream
-from server.errors import InvalidRequest
+from server.errors import InvalidRequest, ServerError
 from server.types import Chunk, Embeddings, EmbedRequest, Final, Logprob, ToolCall
 
 
@@ -41,10 +45,12 @@ async def generate(request: web.Request) -> web.StreamResponse:
     check_top_logprobs(fields)
     wanted = completion_request(fields)
     check_text(body, wanted.images)
-    writer = _begin(request, GenerateWriter, wanted.model)
+    writer = _begin(request, GenerateWriter, wanted.model, len(wanted.images))
     chunks = await inference.complete(request.app[HOUSE], wanted)
-    if wanted.prompt and not wanted.render_only and fields.get("stream", True):
-        return await stream(request, chunks, writer)
+    if wanted.prompt and wanted.template:
+        await asyncio.to_thread(check_template, wanted.template)
+    if wanted.prompt and not wanted.render_only:
+        return await _generated(request, chunks, writer, fields)
     return await _whole(request, chunks, writer)
 
 
@@ -55,11 +61,12 @@ async def chat(request: web.Request) -> web.StreamResponse:
     if not fields.get("model"):
         raise InvalidRequest("model is required")
     wanted = chat_request(fields)
-    check_text(body, (image for message in wanted.messages for image in message.images))
-    writer = _begin(request, ChatWriter, wanted.model)
+    images = [image for message in wanted.messages for image in message.images]
+    check_text(body, images)
+    writer = _begin(request, ChatWriter, wanted.model, len(images))
     chunks = await inference.chat(request.app[HOUSE], wanted)
-    if wanted.messages and not wanted.render_only and fields.get("stream", True):
-        return await stream(request, chunks, writer)
+    if wanted.messages and not wanted.render_only:
+        return await _generated(request, chunks, writer, fields)
     return await _whole(request, chunks, writer)
 
 
@@ -117,8 +124,9 @@ class NativeWriter:
 
     content_type = NDJSON
 
-    def __init__(self, model: str, log: requestlog.RequestLog) -> None:
+    def __init__(self, model: str, log: requestlog.RequestLog, images: int) -> None:
         self._log = log
+        self._images = images
         self._head = b'{"model":' + gojson.encode(model) + b',"created_at":"'
 
     def _text(self, chunk: Chunk) -> bytes:
@@ -146,7 +154,8 @@ class NativeWriter:
         """One object that holds all of an answer."""
         head = self._head + gojson.timestamp().encode() + self._text(chunk)
         if final.rendered is not None:
-            return head + b'"done":false,"_debug_info":' + gojson.encode({"rendered_template": final.rendered}) + b"}"
+            info = {"rendered_template": final.rendered} | ({"image_count": self._images} if self._images else {})
+            return head + b'"done":false,"_debug_info":' + gojson.encode(info) + b"}"
         return head + b'"done":true,"done_reason":' + gojson.encode(final.reason) + self._tail(chunk, final) + b"}"
 
     def error(self, message: str) -> bytes:
@@ -217,10 +226,35 @@ def tool_call(call: ToolCall) -> dict[str, Any]:
     return ({"id": call.id} if call.id else {}) | {"function": function}
 
 
-def _begin(request: web.Request, writer: type[NativeWriter], model: str) -> NativeWriter:
+def _begin(request: web.Request, writer: type[NativeWriter], model: str, images: int) -> NativeWriter:
     log = requestlog.of(request)
     log.model = model
-    return writer(model, log)
+    return writer(model, log, images)
+
+
+def check_template(text: str) -> None:
+    """A request's own TEMPLATE is read here, before anything is streamed; it is run in the worker alone."""
+    try:
+        gotemplate.Template.parse(text)
+    except TemplateError as error:
+        raise ServerError(str(error)) from None
+
+
+async def _generated(
+    request: web.Request, chunks: AsyncGenerator[Chunk, None], writer: NativeWriter, fields: dict[str, Any]
+) -> web.StreamResponse:
+    """In Ollama the engine looks at the format, so that an error of it is the first object of a stream."""
+    error = format_error(fields)
+    if error is not None:
+        chunks = _failing(error)
+    return await (stream if fields.get("stream", True) else _whole)(request, chunks, writer)
+
+
+async def _failing(error: ServerError) -> AsyncGenerator[Chunk, None]:
+    nothing: tuple[Chunk, ...] = ()
+    for chunk in nothing:
+        yield chunk
+    raise error
 
 
 async def _whole(request: web.Request, chunks: AsyncGenerator[Chunk, None], writer: NativeWriter) -> web.Response:

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-import re
-from typing import Any
+from dataclasses import replace
+from typing import Any, TypeVar
 
 import orjson
 
-from server import options
-from server.api.decode import ANY, BOOL, FLOAT, INT, OBJECT, STRING, Kind, Struct, list_of, unbase64
-from server.api.requests import MAX_INPUTS, MAX_MESSAGES, MAX_TOOLS, TOOL, check_images, check_top_logprobs, tools
+from server.api.decode import ANY, BOOL, FLOAT, INT, OBJECT, STRING, Kind, Struct, list_of
+from server.api.extras import EXTRAS, merged_options, refuse, refused
+from server.api.openai_messages import messages
+from server.api.requests import (
+    MAX_INPUTS,
+    MAX_MESSAGES,
+    MAX_TOOLS,
+    MAX_TOP_LOGPROBS,
+    TOOL,
+    check_images,
+    check_top_logprobs,
+    tools,
+)
 from server.errors import InvalidRequest
-from server.types import ChatRequest, EmbedRequest, Format, Message, Think, ToolCall
+from server.types import ChatRequest, CompletionRequest, EmbedRequest, Format, Think, ToolChoice
 
 EFFORTS: dict[str, Think] = {
     "none": False,
@@ -23,8 +33,15 @@ EFFORTS: dict[str, Think] = {
     "xhigh": "max",
     "ultra": "max",
 }
-DATA_URL = re.compile(r"data:image/(?:jpeg|jpg|png|webp);base64,")
-GO_TYPES = {bool: "bool", int: "float64", float: "float64", dict: "map[string]interface {}", type(None): "<nil>"}
+VERBOSITY = "medium"
+REFUSED = {
+    "functions": "give them as tools",
+    "audio": "answers are text",
+    "web_search_options": "nothing is searched from here",
+    "moderation": "answers are not moderated",
+}
+MAX_CHOICES = 64
+Request = TypeVar("Request", ChatRequest, CompletionRequest)
 
 FUNCTION = Struct("", {"name": STRING, "arguments": STRING})
 CALL = Struct("ToolCall", {"id": STRING, "index": INT, "type": STRING, "function": FUNCTION}, own=True)
@@ -55,6 +72,7 @@ _SHARED: dict[str, Kind | Struct] = {
     "top_p": FLOAT,
     "n": INT,
     "logit_bias": OBJECT,
+    **EXTRAS,
 }
 CHAT = Struct(
     "ChatCompletionRequest",
@@ -70,6 +88,10 @@ CHAT = Struct(
         ),
         "tools": list_of(TOOL, "[]api.Tool", most=MAX_TOOLS),
         "tool_choice": ANY,
+        "parallel_tool_calls": BOOL,
+        "modalities": list_of(STRING, "[]string"),
+        "verbosity": STRING,
+        **refused(REFUSED),
         "reasoning": Struct("Reasoning", {"effort": STRING}, kind="openai.Reasoning", own=True),
         "reasoning_effort": STRING,
         "logprobs": BOOL,
@@ -80,12 +102,12 @@ CHAT = Struct(
 )
 COMPLETION = Struct(
     "CompletionRequest",
-    _SHARED | {"prompt": STRING, "suffix": STRING, "logprobs": INT},
+    _SHARED | {"prompt": STRING, "suffix": STRING, "logprobs": INT, "echo": BOOL, "best_of": INT},
     kind="openai.CompletionRequest",
 )
 EMBEDDING = Struct(
     "EmbedRequest",
-    {"input": ANY, "model": STRING, "dimensions": INT, "encoding_format": STRING},
+    {"input": ANY, "model": STRING, "dimensions": INT, "encoding_format": STRING, **EXTRAS},
     kind="openai.EmbedRequest",
 )
 
@@ -94,137 +116,132 @@ def chat_request(fields: dict[str, Any]) -> ChatRequest:
     if not fields.get("messages"):
         raise InvalidRequest("[] is too short - 'messages'")
     check_top_logprobs(fields)
-    messages = _messages([message or {} for message in fields["messages"]])
-    check_images([image for message in messages for image in message.images])
+    said = messages([message or {} for message in fields["messages"]])
+    check_images([image for message in said for image in message.images])
     if not fields.get("model"):
         raise InvalidRequest("model is required")
+    refuse(fields, REFUSED)
+    if any(kind != "text" for kind in fields.get("modalities", ())):
+        raise InvalidRequest("modalities: only text is answered")
+    check_verbosity(fields.get("verbosity"), "verbosity")
     return ChatRequest(
         fields["model"],
-        tuple(messages),
-        tools=() if fields.get("tool_choice") == "none" else tools(fields.get("tools", ())),
+        tuple(said),
+        tools=function_tools(fields.get("tools", ())),
+        tool_choice=tool_choice(fields),
         format=_format(fields.get("response_format", {})),
         think=_think(fields),
         options=sampling_options(fields),
+        keep_alive=fields.get("keep_alive"),
         logprobs=fields.get("logprobs", False),
         top_logprobs=fields.get("top_logprobs", 0),
         render_only=fields.get("_debug_render_only", False),
     )
 
 
+def completion_request(fields: dict[str, Any]) -> CompletionRequest:
+    logprobs = fields.get("logprobs")
+    if logprobs is not None and not 0 <= logprobs <= MAX_TOP_LOGPROBS:
+        raise InvalidRequest(f"logprobs must be between 0 and {MAX_TOP_LOGPROBS}")
+    if logprobs is not None and fields.get("echo"):
+        raise InvalidRequest("logprobs with echo are not supported: those of a prompt are not computed")
+    if fields.get("best_of", 1) not in (1, choices(fields)):
+        raise InvalidRequest("best_of is not supported: ask for n answers, and choose among them")
+    return CompletionRequest(
+        fields.get("model", ""),
+        fields.get("prompt", ""),
+        suffix=fields.get("suffix", ""),
+        options=sampling_options(fields),
+        keep_alive=fields.get("keep_alive"),
+        logprobs=logprobs is not None,
+        top_logprobs=logprobs or 0,
+    )
+
+
+def choices(fields: dict[str, Any]) -> int:
+    """How many answers are wanted."""
+    wanted: int = fields.get("n", 1)
+    if not 1 <= wanted <= MAX_CHOICES:
+        raise InvalidRequest(f"n must be between 1 and {MAX_CHOICES}")
+    return wanted
+
+
+def variants(request: Request, count: int) -> list[Request]:
+    """The same request ``count`` times; where a seed was given, each has one of its own that follows from it."""
+    seed = request.options.get("seed", -1)
+    if seed == -1 or count == 1:
+        return [request] * count
+    step = 1 if 0 <= seed < 2**62 else -1
+    return [replace(request, options={**request.options, "seed": seed + step * index}) for index in range(count)]
+
+
 def sampling_options(fields: dict[str, Any]) -> dict[str, Any]:
     """OpenAI's defaults for temperature and top_p stand above the model's own parameters, as in Ollama."""
-    if fields.get("n", 1) != 1:
-        raise InvalidRequest("n must be 1: one answer per request is given here")
-    found: dict[str, Any] = {"temperature": fields.get("temperature", 1.0), "top_p": fields.get("top_p", 1.0)}
-    found["num_predict"] = fields.get("max_completion_tokens", fields.get("max_tokens"))
+    names = ("temperature", "top_p", "seed", "frequency_penalty", "presence_penalty", "logit_bias")
+    named = {name: fields.get(name) for name in names}
+    named["num_predict"] = fields.get("max_completion_tokens", fields.get("max_tokens"))
     stop = fields.get("stop")
-    found["stop"] = [stop] if isinstance(stop, str) else stop
-    for name in ("seed", "frequency_penalty", "presence_penalty", "logit_bias"):
-        found[name] = fields.get(name)
-    try:
-        return options.parse(found)
-    except options.OptionError as error:
-        raise InvalidRequest(error.message) from None
+    named["stop"] = [stop] if isinstance(stop, str) else stop
+    return merged_options(fields, named, {"temperature": 1.0, "top_p": 1.0})
+
+
+def function_tools(given: Any) -> tuple[dict[str, Any], ...]:
+    for index, tool in enumerate(given):
+        kind = (tool or {}).get("type", "function")
+        if kind != "function":
+            raise InvalidRequest(f'tools[{index}]: type "{kind}" is not supported: only functions are')
+    return tools(given)
+
+
+def tool_choice(fields: dict[str, Any]) -> ToolChoice:
+    """From OpenAI's ``tool_choice`` and ``parallel_tool_calls``."""
+    given, parallel = fields.get("tool_choice"), fields.get("parallel_tool_calls", True)
+    match given:
+        case None | "auto":
+            return ToolChoice(parallel=parallel)
+        case "none":
+            return ToolChoice("none", parallel=parallel)
+        case "required":
+            return ToolChoice("required", parallel=parallel)
+        case {"type": "function", "function": {"name": str(name)}} | {"type": "function", "name": str(name)} if name:
+            return ToolChoice("required", name, parallel)
+    raise InvalidRequest('tool_choice must be "auto", "none", "required", or name a function')
+
+
+def check_verbosity(given: str | None, where: str) -> None:
+    if given not in (None, VERBOSITY):
+        raise InvalidRequest(f"{where} is not supported: say in the prompt how long the answer should be")
 
 
 def _format(given: dict[str, Any]) -> Format:
     kind = given.get("type", "").lower().strip()
-    if kind == "json_object":
-        return "json"
-    schema = given.get("json_schema", {}).get("schema")
-    if kind == "json_schema" and schema is not None:
-        if not isinstance(schema, dict):
-            raise InvalidRequest("response_format.json_schema.schema must be a JSON schema object")
-        return schema
-    return None
+    match kind:
+        case "" | "text":
+            return None
+        case "json_object":
+            return "json"
+        case "json_schema":
+            return json_schema(given.get("json_schema", {}).get("schema"), "response_format.json_schema.schema")
+    raise InvalidRequest(f'response_format.type must be "text", "json_object" or "json_schema", not "{kind}"')
+
+
+def json_schema(given: Any, where: str) -> dict[str, Any]:
+    if not isinstance(given, dict):
+        raise InvalidRequest(f"{where} must be a JSON schema object")
+    return given
 
 
 def _think(fields: dict[str, Any]) -> Think:
-    effort = fields.get("reasoning", {}).get("effort") or fields.get("reasoning_effort")
+    return effort_of(fields.get("reasoning", {}).get("effort") or fields.get("reasoning_effort"))
+
+
+def effort_of(effort: str | None) -> Think:
     if not effort:
         return None
     if effort not in EFFORTS:
         names = '"minimal", "low", "medium", "high", "xhigh", "ultra", "max", or "none"'
         raise InvalidRequest(f"invalid reasoning value: {orjson.dumps(effort).decode()} (must be {names})")
     return EFFORTS[effort]
-
-
-def _messages(given: list[dict[str, Any]]) -> list[Message]:
-    """Each part of a content list becomes a message of its own; templates join them again."""
-    made: list[Message] = []
-    names: dict[str, str] = {}
-    for fields in given:
-        calls = tuple(_call(call or {}, index) for index, call in enumerate(fields.get("tool_calls", ())))
-        names |= {call.id: call.name for call in calls if call.id}
-        contents = _contents(fields)
-        for place, (text, images) in enumerate(contents):
-            last = place == len(contents) - 1
-            made.append(
-                Message(
-                    fields.get("role", "").lower(),
-                    text,
-                    thinking=fields.get("reasoning", "") if last else "",
-                    images=images,
-                    tool_calls=calls if last else (),
-                    tool_name=fields.get("name") or names.get(fields.get("tool_call_id", ""), ""),
-                    tool_call_id=fields.get("tool_call_id", ""),
-                )
-            )
-    return made
-
-
-def _contents(fields: dict[str, Any]) -> list[tuple[str, tuple[bytes, ...]]]:
-    content = fields.get("content")
-    if isinstance(content, str):
-        return [(content, ())]
-    if isinstance(content, list):
-        parts = [_part(part) for part in content]
-        return parts or ([("", ())] if fields.get("tool_calls") else [])
-    if not fields.get("tool_calls"):
-        raise InvalidRequest(f"invalid message content type: {GO_TYPES[type(content)]}")
-    return [("", ())]
-
-
-def _part(part: Any) -> tuple[str, tuple[bytes, ...]]:
-    kind = part.get("type") if isinstance(part, dict) else None
-    if kind == "text" and isinstance(part.get("text"), str):
-        return part["text"], ()
-    if kind == "image_url":
-        given = part.get("image_url")
-        url = given.get("url") if isinstance(given, dict) else given
-        if not isinstance(url, str):
-            raise InvalidRequest("invalid message format")
-        return "", (_image(url),)
-    if kind == "input_audio":
-        audio = part.get("input_audio")
-        data = audio.get("data") if isinstance(audio, dict) else None
-        if not isinstance(data, str):
-            raise InvalidRequest("invalid message format")
-        return "", (unbase64(data),)
-    raise InvalidRequest("invalid message format")
-
-
-def _image(url: str) -> bytes:
-    if url.startswith(("http://", "https://")):
-        raise InvalidRequest("image URLs are not currently supported, please use base64 encoded data instead")
-    match = DATA_URL.match(url)
-    if match is None:
-        raise InvalidRequest("invalid image input")
-    try:
-        return unbase64(url[match.end() :])
-    except InvalidRequest:
-        raise InvalidRequest("invalid image input") from None
-
-
-def _call(fields: dict[str, Any], index: int) -> ToolCall:
-    function = fields.get("function", {})
-    try:
-        arguments = orjson.loads(function.get("arguments") or "{}")
-    except orjson.JSONDecodeError:
-        arguments = None
-    if not isinstance(arguments, dict):
-        raise InvalidRequest("invalid tool call arguments")
-    return ToolCall(function.get("name", ""), arguments, fields.get("id", ""), fields.get("index", index))
 
 
 def embed_request(fields: dict[str, Any]) -> tuple[EmbedRequest, str]:
@@ -241,5 +258,11 @@ def embed_request(fields: dict[str, Any]) -> tuple[EmbedRequest, str]:
         raise InvalidRequest(f"Invalid value for 'encoding_format' = {encoding}. {supported}")
     if not 0 <= fields.get("dimensions", 0) < 2**31:
         raise InvalidRequest("dimensions must be 0 or more")
-    wanted = EmbedRequest(fields.get("model", ""), tuple(inputs), dimensions=fields.get("dimensions", 0))
+    wanted = EmbedRequest(
+        fields.get("model", ""),
+        tuple(inputs),
+        dimensions=fields.get("dimensions", 0),
+        options=merged_options(fields, {}),
+        keep_alive=fields.get("keep_alive"),
+    )
     return wanted, encoding.lower()

@@ -13,7 +13,7 @@ from aiohttp.typedefs import Handler
 from server.api.decode import Struct
 from server.config import VERSION
 
-ABOUT = "Ollama's API, and OpenAI's under /v1, spoken by llamada."
+ABOUT = "Ollama's API, and OpenAI's and Anthropic's under /v1, spoken by llamada."
 STYLE = "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}code{background:#8882}"
 ERROR = {"type": "object", "properties": {"error": {}}, "required": ["error"]}
 

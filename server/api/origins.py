@@ -108,11 +108,11 @@ def _is_private(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
 def _is_ours(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
     """Whether one of this machine's interfaces has it: then, and only then, a socket can be bound to it."""
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
-    with socket.socket(family, socket.SOCK_DGRAM) as probe:
-        try:
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
             probe.bind((str(address), 0))
-        except OSError:
-            return False
+    except OSError:
+        return False
     return True
 
 

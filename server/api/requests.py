@@ -9,8 +9,9 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+import orjson
+
 from server import options
-from server.api import gojson
 from server.api.decode import (
     ANY,
     BOOL,
@@ -27,6 +28,7 @@ from server.api.decode import (
     map_of,
 )
 from server.errors import InvalidRequest, ServerError
+from server.store.show import go_quote
 from server.types import ChatRequest, CompletionRequest, EmbedRequest, Format, Message, ToolCall
 
 logger = logging.getLogger(__name__)
@@ -115,6 +117,7 @@ MESSAGE = Struct(
         "tool_call_id": STRING,
     },
     kind="api.Alias",
+    by_hand=True,
 )
 MESSAGES = list_of(MESSAGE, "[]api.Message", most=MAX_MESSAGES)
 _SHARED: dict[str, Kind | Struct] = {
@@ -209,8 +212,7 @@ def _common(fields: dict[str, Any]) -> dict[str, Any]:
     return {
         "model": fields.get("model", ""),
         "format": answer_format(fields.get("format")),
-        "think": fields.get("think"),
-        "options": model_options(fields),
+        **_thinking(fields.get("think"), model_options(fields)),
         "keep_alive": fields.get("keep_alive"),
         "truncate": fields.get("truncate", True),
         "shift": fields.get("shift", True),
@@ -218,6 +220,13 @@ def _common(fields: dict[str, Any]) -> dict[str, Any]:
         "top_logprobs": fields.get("top_logprobs", 0),
         "render_only": fields.get("_debug_render_only", False),
     }
+
+
+def _thinking(think: Any, given: dict[str, Any]) -> dict[str, Any]:
+    """A number of tokens is how long the model may think; 0 is not at all."""
+    if think is None or isinstance(think, bool | str):
+        return {"think": think, "options": given}
+    return {"think": think > 0, "options": {**given, "think_budget": think}}
 
 
 def model_options(fields: dict[str, Any]) -> dict[str, Any]:
@@ -228,12 +237,20 @@ def model_options(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def answer_format(given: Any) -> Format:
-    if given is None or given == "":
-        return None
+    """None for what is no format, too: whoever is going to generate asks ``format_error`` first."""
+    if given == {}:
+        return "json"  # to llama.cpp the schema that says nothing stands for any object
     if given == "json" or isinstance(given, dict):
         return given  # type: ignore[no-any-return]
-    raw = gojson.encode(gojson.encode(given).decode()).decode()
-    raise FormatError(f'invalid format: {raw}; expected "json" or a valid JSON Schema object')
+    return None
+
+
+def format_error(fields: dict[str, Any]) -> FormatError | None:
+    given = fields.get("format")
+    if given in (None, "", "json") or isinstance(given, dict):
+        return None
+    raw = go_quote(orjson.dumps(given).decode())
+    return FormatError(f'invalid format: {raw}; expected "json" or a valid JSON Schema object')
 
 
 def message(fields: dict[str, Any]) -> Message:

@@ -4,7 +4,21 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from server.api import library, ollama, openai, openai_requests, openapi, requests, system
+from server.api import (
+    anthropic,
+    anthropic_requests,
+    library,
+    ollama,
+    openai,
+    openai_requests,
+    openapi,
+    requests,
+    responses,
+    responses_requests,
+    system,
+    tokens,
+    transfers,
+)
 from server.api.openapi import Route
 from server.api.streaming import json_response
 
@@ -30,6 +44,8 @@ ROUTES = (
     Route("POST", "/api/chat", ollama.chat, "Answer a conversation", requests.CHAT, (STREAM, JSON)),
     Route("POST", "/api/embed", ollama.embed, "Embed one or many texts", requests.EMBED),
     Route("POST", "/api/embeddings", ollama.embeddings, "Embed one text (older form)", requests.EMBEDDINGS),
+    Route("POST", "/api/tokenize", tokens.tokenize, "The tokens of a text", tokens.TOKENIZE),
+    Route("POST", "/api/detokenize", tokens.detokenize, "The text of tokens", tokens.DETOKENIZE),
     Route("GET HEAD", "/api/tags", library.tags, "The models of the store"),
     Route("GET", "/api/ps", library.ps, "The models in memory"),
     Route("POST", "/api/show", library.show, "All about one model", library.SHOW),
@@ -38,8 +54,8 @@ ROUTES = (
     Route("HEAD", "/api/blobs/{digest}", library.blob_check, "Whether a file is there"),
     Route("POST", "/api/copy", library.copy, "Give a model a second name", library.COPY),
     Route("DELETE", "/api/delete", library.delete, "Remove a model", library.DELETE),
-    Route("POST", "/api/pull", library.pull, "Fetch a model from a registry", library.PULL, (STREAM, JSON)),
-    Route("POST", "/api/push", library.push, "Send a model to a registry", library.PUSH, (STREAM, JSON)),
+    Route("POST", "/api/pull", transfers.pull, "Fetch a model from a registry", transfers.PULL, (STREAM, JSON)),
+    Route("POST", "/api/push", transfers.push, "Send a model to a registry", transfers.PUSH, (STREAM, JSON)),
     Route("POST", "/api/me", system.me, "The signed-in account: there is none"),
     Route("POST", "/api/signout", system.signout, "Sign out of the account: there is none"),
     Route("DELETE", "/api/user/keys/{key}", system.signout, "The older form of signing out"),
@@ -62,9 +78,32 @@ ROUTES = (
         openai_requests.COMPLETION,
         (JSON, EVENTS),
     ),
+    Route(
+        "POST",
+        "/v1/responses",
+        responses.responses,
+        "OpenAI: answer a conversation, and remember it",
+        responses_requests.RESPONSE,
+        (JSON, EVENTS),
+    ),
     Route("POST", "/v1/embeddings", openai.embeddings, "OpenAI: embed texts", openai_requests.EMBEDDING),
     Route("GET", "/v1/models", openai.models, "OpenAI: the models of the store"),
     Route("GET", "/v1/models/{model}", openai.model, "OpenAI: one model"),
+    Route(
+        "POST",
+        "/v1/messages",
+        anthropic.messages,
+        "Anthropic: answer a conversation",
+        anthropic_requests.MESSAGES,
+        (JSON, EVENTS),
+    ),
+    Route(
+        "POST",
+        "/v1/messages/count_tokens",
+        anthropic.count_tokens,
+        "Anthropic: count a prompt's tokens",
+        anthropic_requests.COUNT,
+    ),
     Route("GET", "/healthz", system.healthz, "Whether the process answers"),
     Route("GET", "/readyz", system.readyz, "Whether every loaded model's engine answers"),
     Route("GET", "/metrics", system.metrics, "Prometheus metrics", kinds=("text/plain",)),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Any, Protocol
 
 from aiohttp import web
@@ -71,14 +71,14 @@ async def stream(request: web.Request, chunks: AsyncGenerator[Chunk, None], writ
         await response.prepare(request)
         watch = StallWatch(request, STALL_SECONDS)
         try:
-            await _send(response, watch, _spell(writer, first, log))
+            await send(response, watch, _spell(writer, first, log))
             await _rest(response, watch, chunks, writer, log)
         except (ConnectionError, asyncio.CancelledError) as error:
             if not admission.cut_short(request, error):
                 raise
-            await _send(response, watch, writer.error(admission.SHUTTING_DOWN))
+            await send(response, watch, writer.error(admission.SHUTTING_DOWN))
         except Exception as error:
-            await _send(response, watch, writer.error(log.failed(error)))
+            await send(response, watch, writer.error(log.failed(error)))
         finally:
             watch.stop()
         await response.write_eof()
@@ -109,7 +109,7 @@ def _spell(writer: Writer, chunk: Chunk, log: requestlog.RequestLog) -> bytes:
     return writer.last(chunk, chunk.final)
 
 
-async def _send(response: web.StreamResponse, watch: StallWatch, data: bytes) -> None:
+async def send(response: web.StreamResponse, watch: StallWatch, data: bytes) -> None:
     if data:
         watch.writing_since = asyncio.get_running_loop().time()
         await response.write(data)
@@ -129,36 +129,15 @@ async def collect(request: web.Request, chunks: AsyncGenerator[Chunk, None]) -> 
     if final is None:
         raise RuntimeError("a stream ends with a final chunk")
     log.finished(final)
-    whole = Chunk(
+    return joined(parts), final
+
+
+def joined(parts: Sequence[Chunk]) -> Chunk:
+    """The pieces of one answer as one chunk."""
+    return Chunk(
         content="".join(part.content for part in parts),
         thinking="".join(part.thinking for part in parts),
         tool_calls=tuple(call for part in parts for call in part.tool_calls),
         logprobs=tuple(item for part in parts for item in part.logprobs),
-        final=final,
+        final=parts[-1].final if parts else None,
     )
-    return whole, final
-
-
-async def progress(request: web.Request, events: AsyncGenerator[dict[str, Any], None]) -> web.StreamResponse:
-    """The status objects of create, pull and push as NDJSON; an error after the first is the last line."""
-    log = requestlog.of(request)
-    log.streaming = True
-    async with contextlib.aclosing(events):
-        first = await anext(events)
-        response = web.StreamResponse(headers={"Content-Type": NDJSON})
-        await response.prepare(request)
-        watch = StallWatch(request, STALL_SECONDS)
-        try:
-            await _send(response, watch, gojson.encode(first) + b"\n")
-            async for event in events:
-                await _send(response, watch, gojson.encode(event) + b"\n")
-        except (ConnectionError, asyncio.CancelledError) as error:
-            if not admission.cut_short(request, error):
-                raise
-            await _send(response, watch, gojson.encode({"error": admission.SHUTTING_DOWN}) + b"\n")
-        except Exception as error:
-            await _send(response, watch, gojson.encode({"error": log.failed(error)}) + b"\n")
-        finally:
-            watch.stop()
-        await response.write_eof()
-    return response

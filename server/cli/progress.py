@@ -9,10 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
-from server.cli.words import human_bytes
-
 if TYPE_CHECKING:
-    from rich.progress import Progress, Task, TaskID
+    from rich.progress import Progress, TaskID
 
 
 class Progressing(Protocol):
@@ -47,16 +45,11 @@ class Bars:
 
     def __init__(self) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress
 
-        self._progress: Progress = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=30),
-            _size_column(),
-            TimeRemainingColumn(compact=True),
-            console=Console(stderr=True),
-        )
+        from server.cli.columns import columns
+
+        self._progress: Progress = Progress(*columns(), console=Console(stderr=True))
         self._tasks: dict[str, TaskID] = {}
 
     def __enter__(self) -> Bars:
@@ -70,16 +63,20 @@ class Bars:
 
     def update(self, name: str, completed: int, total: int) -> None:
         if name not in self._tasks:
+            self._settle()
             self._tasks[name] = self._progress.add_task(name, total=total)
         self._progress.update(self._tasks[name], completed=completed, total=total)
 
     def status(self, text: str) -> None:
         """A step without a size; the step before it is over."""
+        self._settle()
+        if text not in self._tasks:
+            self._tasks[text] = self._progress.add_task(text, total=None)
+
+    def _settle(self) -> None:
         for task in self._progress.tasks:
             if task.total is None:
                 self._progress.update(task.id, total=1, completed=1)
-        if text not in self._tasks:
-            self._tasks[text] = self._progress.add_task(text, total=None)
 
     def follow(self, piece: dict[str, Any]) -> None:
         """One progress object of `/api/create`, `/api/pull` or `/api/push`."""
@@ -91,20 +88,3 @@ class Bars:
             self._progress.update(self._tasks[status], total=1, completed=1)
         else:
             self.status(status)
-
-
-def _size_column() -> Any:
-    from rich.progress import ProgressColumn
-    from rich.text import Text
-
-    class Sizes(ProgressColumn):
-        def render(self, task: Task) -> Text:
-            if task.total is None or task.total <= 1:
-                return Text("")
-            total = human_bytes(int(task.total))
-            if task.finished:
-                return Text(total)
-            speed = f"   {human_bytes(int(task.speed))}/s" if task.speed else ""
-            return Text(f"{human_bytes(int(task.completed))}/{total}{speed}")
-
-    return Sizes()

@@ -34,7 +34,7 @@ class RunCommand(click.Command):
 @click.argument("prompt", nargs=-1)
 @click.option("--format", "format_text", default="", help="`json`, or a JSON schema")
 @click.option("--keepalive", default=None, help="How long the model stays in memory (5m, 300, -1)")
-@click.option("--insecure", is_flag=True, hidden=True)
+@click.option("--insecure", is_flag=True, help="Pull over http, where the model is not there yet")
 @click.option("--nowordwrap", is_flag=True, help="Do not wrap words")
 @click.option("--verbose", is_flag=True, help="Statistics after each answer")
 @click.option("--think", default=None, metavar="[=true|false|high|medium|low|max]", help="Let the model think first")
@@ -44,13 +44,11 @@ class RunCommand(click.Command):
 @json_flag
 def run_command(model: str, prompt: tuple[str, ...], as_json: bool, **flags: Any) -> None:
     """Talk to MODEL, or let it answer PROMPT (and what is piped in, which comes first)."""
-    if flags["insecure"]:
-        raise CliError("--insecure concerns registries, which come with the next release")
     config = Config.load()
     piped = "" if sys.stdin.isatty() else sys.stdin.read()
     text = " ".join(([piped] if piped else []) + list(prompt))
     with reachable(config) as client:
-        info = describe(client, model)
+        info = describe(client, model, insecure=flags["insecure"])
         session = make_session(model, info, flags)
         if "embedding" in session.capabilities and "completion" not in session.capabilities:
             embed(client, session, text, flags)
@@ -62,14 +60,21 @@ def run_command(model: str, prompt: tuple[str, ...], as_json: bool, **flags: Any
             Repl(client, session, config).run(info)
 
 
-def describe(client: Client, model: str) -> dict[str, Any]:
+def describe(client: Client, model: str, *, insecure: bool = False) -> dict[str, Any]:
+    """What is known of the model; one that is not there is pulled first, as Ollama does."""
     try:
         return client.post("/api/show", {"model": model})
     except APIError as error:
         if error.status != 404:
             raise
+    from server.cli.registry import pull
+
+    try:
+        pull(client, model, insecure=insecure)
+    except APIError as error:
         hint = f"see `llamada list`, or make it: `llamada create {model} -f MODEL.gguf`"
-        raise CliError(f"{error}; {hint}. Pulling it comes with the next release") from error
+        raise CliError(f"{error}\nmodel '{model}' is not on this machine; {hint}") from error
+    return client.post("/api/show", {"model": model})
 
 
 def make_session(model: str, info: dict[str, Any], flags: dict[str, Any]) -> Session:
@@ -97,7 +102,7 @@ def parse_think(text: str | None) -> bool | str | None:
         return None
     known: dict[str, bool | str] = {"true": True, "": True, "false": False} | {level: level for level in THINK_LEVELS}
     if text not in known:
-        raise CliError(f'invalid value for --think: "{text}" (must be true, false, {", ".join(THINK_LEVELS)})')
+        raise CliError(f'invalid value for --think: "{text}" (must be true, false, high, medium, low, or max)')
     return known[text]
 
 

@@ -25,7 +25,7 @@ LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 def settings(command: Callable[..., Any]) -> Callable[..., Any]:
     """One flag for each setting that has an environment variable; texts, as `Config` takes them."""
     for field in reversed(dataclasses.fields(Config)):
-        if field.metadata and field.name not in ("nohistory", "editor"):
+        if field.metadata and field.repr and field.name not in ("nohistory", "editor"):  # no secret in a process list
             flag = f"--{field.name.replace('_', '-')}"
             command = click.option(flag, field.name, default=None, metavar="VALUE", help=field.metadata["env"])(command)
     return command

@@ -50,7 +50,7 @@ def render(answer: dict[str, Any], *, verbose: bool = False) -> str:
         ("Weights", weight_rows(answer.get("tensors") or [], answer.get("details") or {})),
         ("Capabilities", [[str(name)] for name in answer.get("capabilities") or ()]),
         ("Projector", projector_rows(answer.get("projector_info") or {})),
-        ("Parameters", [[line] for line in str(answer.get("parameters") or "").splitlines() if line]),
+        ("Parameters", [row for line in str(answer.get("parameters") or "").splitlines() if (row := line.split())]),
     ]
     if verbose:
         info = answer.get("model_info") or {}
@@ -115,6 +115,8 @@ def value_text(value: object) -> str:
     if isinstance(value, list):
         items = ", ".join(str(item) for item in value[:VALUES_SHOWN])
         return f"[{items}, ...+{len(value) - VALUES_SHOWN} more]" if len(value) > VALUES_SHOWN else f"[{items}]"
+    if isinstance(value, bool):
+        return str(value).lower()
     return "[]" if value is None else str(value).replace("\n", "\\n")
 
 

@@ -82,12 +82,21 @@ class ModelShape:
 
 
 def shape_of(weights: Path, others: tuple[Path, ...] = ()) -> ModelShape:
-    """Reads the header of ``weights``; ``others`` are counted by their size. StoreError if there is none."""
+    """Reads the header of ``weights``; ``others`` are counted by their size. StoreError if there is none.
+
+    The files of split weights are among ``others`` and counted by their tensors.
+    """
     from modelfiles.errors import GGUFError
-    from modelfiles.gguf import read_header
+    from modelfiles.gguf import join, read_header
 
     try:
-        return ModelShape.from_header(read_header(weights), sum(path.stat().st_size for path in others))
+        header, beside = read_header(weights), list(others)
+        if header.split_count > 1:
+            parts = [(path, read_header(path)) for path in others]
+            parts = [(path, part) for path, part in parts if part.split_count == header.split_count]
+            header = join([header, *(part for _, part in parts)])
+            beside = [path for path in others if path not in dict(parts)]
+        return ModelShape.from_header(header, sum(path.stat().st_size for path in beside))
     except GGUFError as error:
         raise StoreError(f"error loading model: {error}") from error
     except OSError as error:

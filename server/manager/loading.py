@@ -115,6 +115,7 @@ class Loader:
             draft=str(spec.draft or ""),
             cache_dir=folder,
             cache_key=self._secret if folder else "",
+            parts=tuple(map(str, spec.parts)),
         )
 
     def _prefix_folder(self, spec: ModelSpec) -> str:

@@ -166,7 +166,7 @@ class ModelManager:
     def _leave(self, residency: Residency) -> None:
         residency.leases -= 1
         if not residency.leases:
-            residency.idle_since = time.monotonic()
+            residency.rest()
             self._rest(residency)
         self._notify()
 

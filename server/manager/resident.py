@@ -58,6 +58,8 @@ def key_of(spec: ModelSpec) -> str:
     """What a worker belongs to: the weights and all that is loaded beside them. Names that share these share it."""
     parts = (
         spec.weights_digest or str(spec.weights),
+        *map(str, spec.parts),
+        "|",
         *map(str, spec.adapters),
         "|",
         *map(str, spec.projectors),
@@ -69,7 +71,7 @@ def key_of(spec: ModelSpec) -> str:
 
 def files_of(spec: ModelSpec) -> set[Path]:
     draft = {spec.draft} if spec.draft is not None else set()
-    return {spec.weights, *spec.adapters, *spec.projectors, *draft}
+    return {spec.weights, *spec.parts, *spec.adapters, *spec.projectors, *draft}
 
 
 class Residency:
@@ -90,7 +92,11 @@ class Residency:
         self.closing = False
         self.stopping = False
         self.timer: asyncio.TimerHandle | None = None
-        self.idle_since = time.monotonic()
+        self.rest()
+
+    def rest(self) -> None:
+        """From now on nobody uses it. Its age by the one clock, its date by the other."""
+        self.idle_since, self.idle_at = time.monotonic(), datetime.now(UTC)
 
     @property
     def open(self) -> bool:
@@ -136,10 +142,8 @@ class Residency:
         now = datetime.now(UTC)
         if self.claimed_by is not None or self.closing or self.stopping:
             return now - timedelta(seconds=1)
-        if self.keep_alive < 0:
-            return now + FOREVER
-        idle = 0.0 if self.leases else time.monotonic() - self.idle_since
-        return now + timedelta(seconds=self.keep_alive - idle)
+        since = now if self.leases else self.idle_at
+        return since + (FOREVER if self.keep_alive < 0 else timedelta(seconds=self.keep_alive))
 
     def view(self, queued: int) -> Resident:
         loaded, stats, use = self.runner.loaded, self.runner.stats, self.use

@@ -19,6 +19,7 @@ import sysconfig
 import threading
 from collections import deque
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 logger = logging.getLogger(__name__)
@@ -60,26 +61,26 @@ class WorkerProcess:
 
     @classmethod
     def spawn(cls, environment: Mapping[str, str], module: str = WORKER_MODULE) -> WorkerProcess:
-        """Takes a few milliseconds; the worker imports while we go on."""
-        ours, theirs = socket.socketpair()
-        reader, writer = os.pipe()
-        os.set_blocking(reader, False)
-        try:
-            process = subprocess.Popen(
-                [sys.executable, "-P", "-m", module, "--fd", str(theirs.fileno())],
-                stdin=subprocess.DEVNULL,
-                stdout=writer,
-                stderr=writer,
-                env=dict(environment),
-                pass_fds=(theirs.fileno(),),
-            )
-        except BaseException:
-            ours.close()
-            os.close(reader)
-            raise
-        finally:
-            theirs.close()
-            os.close(writer)
+        """Takes a few milliseconds; the worker imports while we go on. OSError."""
+        with ExitStack() as undo:
+            ours, theirs = socket.socketpair()
+            undo.callback(ours.close)
+            with theirs:
+                reader, writer = os.pipe()
+                undo.callback(os.close, reader)
+                try:
+                    os.set_blocking(reader, False)
+                    process = subprocess.Popen(
+                        [sys.executable, "-P", "-m", module, "--fd", str(theirs.fileno())],
+                        stdin=subprocess.DEVNULL,
+                        stdout=writer,
+                        stderr=writer,
+                        env=dict(environment),
+                        pass_fds=(theirs.fileno(),),
+                    )
+                finally:
+                    os.close(writer)
+            undo.pop_all()
         return cls(process, ours, reader)
 
     @property

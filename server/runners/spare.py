@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
+from errno import EMFILE, ENFILE
 
+from server.errors import RunnerError
 from server.runners.process import SPIN_THRESHOLD, WORKER_MODULE, WorkerProcess, worker_environment
 
 logger = logging.getLogger(__name__)
@@ -43,7 +45,7 @@ class Spare:
         return self._process.pid if self._process is not None and self._process.running else 0
 
     def take(self, weights_size: int) -> WorkerProcess:
-        """A process for a model of that size; the caller owns it."""
+        """A process for a model of that size; the caller owns it. RunnerError where none can be started."""
         self._stop_timer()
         environment = worker_environment(self._base, short_spin=weights_size > SPIN_THRESHOLD)
         ready, self._process = self._process, None
@@ -52,7 +54,12 @@ class Spare:
         if ready is not None:
             ready.kill()
         self._environment = environment
-        return self._spawn()
+        try:
+            return self._spawn()
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            hint = "; raise the limit of open files (ulimit -n)" if error.errno in (EMFILE, ENFILE) else ""
+            raise RunnerError(f"no process could be started for the model: {reason}{hint}") from error
 
     def refill(self, *, soon: bool = False) -> None:
         """Have a spare of the kind last taken, ``soon`` or after the usual delay."""

@@ -56,12 +56,18 @@ class BlobWriter:
             while rest:  # an unbuffered write may take less than all
                 rest = rest[self._file.write(rest) :]
 
+    def reflink(self, source: BufferedReader) -> bool:
+        """Share the extents of an open file where the file system can."""
+        if self.size or not _reflink(source, self._file):
+            return False
+        while chunk := self._file.read(CHUNK):
+            self._hash.update(chunk)
+            self.size += len(chunk)
+        return True
+
     def copy(self, source: BufferedReader) -> None:
-        """All of an open file: its extents are shared where the file system can, else its bytes are copied."""
-        if self.size == 0 and _reflink(source, self._file):
-            while chunk := self._file.read(CHUNK):
-                self._hash.update(chunk)
-                self.size += len(chunk)
+        """All of an open file that is not there yet."""
+        if self.size:
             return
         while chunk := source.read(CHUNK):
             self.write(chunk)
@@ -91,6 +97,10 @@ class Blobs:
     def path(self, digest: Digest) -> Path:
         """The only place where a digest becomes a path."""
         return self.folder / digest.file_name
+
+    def partial(self, digest: Digest) -> Path:
+        """Where a download of this blob lies until it is whole."""
+        return self.folder / f"{digest.file_name}-partial"
 
     def size(self, digest: Digest) -> int | None:
         """Bytes of a blob that is there as a regular file, else None."""
@@ -144,15 +154,46 @@ class Blobs:
             writer.write(data)
             return writer.commit(), True
 
-    def add_file(self, path: Path, *, follow: bool = True) -> Digest:
-        """Store a copy of a local file: a reflink where the file system can, else its bytes. Never a hard link,
-        which would let a later writer of the original change a verified blob."""
+    def add_file(self, path: Path, *, follow: bool = True, expected: Digest | None = None) -> Digest:
+        """Store a local file: a reflink where the file system can, a hard link where nobody may write to the file,
+        else its bytes. A hard link to a file that may be written would let a later edit change a verified blob.
+
+        InvalidRequest when its digest is not ``expected``; nothing is kept then.
+        """
         with disk_errors("reading the file to store"):
             source = open_regular(path, follow=follow)
         with source, self.writer() as writer:
             with disk_errors("reading the file to store"):
+                if not writer.reflink(source) and (linked := self._link(source, path)):
+                    return self._adopt(linked, expected)
                 writer.copy(source)
-            return writer.commit()
+            return writer.commit(expected, keep_other=False)
+
+    def _link(self, source: BufferedReader, path: Path) -> Path | None:
+        """A second name in ``.incoming`` for a file that is read-only for everybody."""
+        status = os.fstat(source.fileno())
+        if status.st_mode & 0o222:
+            return None
+        target = self.incoming / secrets.token_hex(16)
+        try:
+            os.link(path.resolve(), target)
+        except OSError:  # another file system
+            return None
+        if os.path.samestat(status, os.lstat(target)):
+            return target
+        target.unlink()
+        return None
+
+    def _adopt(self, path: Path, expected: Digest | None) -> Digest:
+        try:
+            with open_regular(path) as file:
+                found = Digest(hashlib.file_digest(file, "sha256").hexdigest())
+                if expected is not None and found != expected:
+                    raise InvalidRequest(mismatch(expected, found))
+                self.publish(file, path, found)
+        finally:
+            path.unlink(missing_ok=True)
+        return found
 
     @contextmanager
     def staging(self) -> Iterator[Path]:
@@ -187,6 +228,11 @@ class Blobs:
     def delete(self, digest: Digest) -> None:
         with disk_errors("removing a blob"), suppress(FileNotFoundError):
             self.path(digest).unlink()
+
+    def unfinished(self) -> Iterator[Path]:
+        """The files of downloads that broke off."""
+        with suppress(FileNotFoundError):
+            yield from [path for path in self.folder.iterdir() if "-partial" in path.name]
 
     def sweep_incoming(self) -> int:
         """Remove what crashed writers left and downloads untouched for a week; how many entries went."""

@@ -13,7 +13,7 @@ from contextlib import ExitStack, aclosing
 from types import MappingProxyType
 from typing import Any
 
-from server.errors import ModelNotFound
+from server.errors import InvalidRequest, ModelNotFound
 from server.store.assembly import Assembly
 from server.store.checkpoints import NO_DIGEST, converted, is_checkpoint
 from server.store.digests import Digest
@@ -29,7 +29,7 @@ __all__ = ["CreateRequest", "check", "create"]
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 Event = dict[str, Any]
-Pull = Callable[[str], AsyncIterator[Event]]
+Pull = Callable[[str], AsyncGenerator[Event, None]]
 
 
 async def create(
@@ -47,9 +47,12 @@ async def create(
             if await asyncio.to_thread(sources.find_base, request.source) is None:
                 if pull is None:
                     raise ModelNotFound(f"model '{request.source}' not found")
-                async for event in pull(request.source):
-                    yield event
+                async with aclosing(pull(request.source)) as events:
+                    async for event in events:
+                        yield event
             await asyncio.to_thread(sources.add_base, request.source)
+        elif request.files is None:
+            raise InvalidRequest("neither 'from' or 'files' was specified")
         for files, add, kind in (
             (request.files, sources.add_files, "model"),
             (request.draft_files, sources.add_drafts, "draft"),
@@ -82,7 +85,7 @@ async def create(
                     async for event in events:
                         yield event
             else:
-                parts.append(weights.part)
+                parts += [weights.part, *weights.more]
 
         assembly = Assembly(library, request, sources, parts, pins)
         config, made = await asyncio.to_thread(assembly.build)

@@ -23,7 +23,7 @@ from server.store import show as answers
 from server.store.blobs import Blobs
 from server.store.digests import Digest
 from server.store.disk import disk_errors, open_regular
-from server.store.manifests import MAX_BYTES, Entry, Layer, Manifests, entry_of
+from server.store.manifests import MAX_BYTES, Entry, Layer, Manifest, Manifests, entry_of
 from server.store.prune import Keep, Swept, prune, sweep
 from server.store.record import Record
 from server.types import ModelSpec
@@ -201,6 +201,15 @@ class Library:
                 if self.blobs.size(layer.digest) != layer.size:
                     raise StoreError(f"blob {layer.digest} is missing or has the wrong size; create the model again")
             self.manifests.write(spelled, config, layers)
+
+    def install(self, name: ModelName, data: bytes, manifest: Manifest) -> set[Digest]:
+        """Make ``name`` stand for a pulled manifest, byte for byte. What the old one alone named, to be forgotten."""
+        with self._lock:
+            spelled = self.manifests.spelling(name)
+            entry = self.manifests.find(spelled)
+            old = self._blobs_of(entry) if entry is not None else []
+            self.manifests.write_bytes(spelled, data)
+            return set(old) - set(manifest.blobs()) if self._prune else set()
 
     @contextmanager
     def unchanged(self) -> Iterator[None]:

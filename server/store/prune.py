@@ -53,6 +53,26 @@ def prune(manifests: Manifests, blobs: Blobs, candidates: Iterable[Digest], keep
     return held
 
 
+def remove_unused(manifests: Manifests, blobs: Blobs, *, everything: bool) -> tuple[int, int]:
+    """For a store that no server uses: orphans over an hour old go; with ``everything`` all of them, and unfinished
+    downloads. How many files, of how many bytes. StoreError while a manifest cannot be read."""
+    used, bad = referenced(manifests)
+    if bad:
+        raise StoreError(
+            f"{len(bad)} manifests cannot be read, so nobody knows what they need: `llamada fsck --repair`"
+        )
+    oldest = time.time() + 1 if everything else time.time() - ORPHAN_SECONDS
+    gone = [path for d in blobs.digests() if d not in used and _older(path := blobs.path(d), oldest)]
+    gone += list(blobs.unfinished()) if everything else []
+    nbytes = 0
+    for path in gone:
+        nbytes += os.lstat(path).st_blocks * 512
+        path.unlink()
+    blobs.sweep_incoming()
+    manifests.remove_empty_folders()
+    return len(gone), nbytes
+
+
 @dataclass(frozen=True, slots=True)
 class Swept:
     """What a start-up sweep did."""

@@ -28,6 +28,7 @@ from server.types import Message, ModelSpec, ToolCall
 
 logger = logging.getLogger(__name__)
 
+AGAIN = "create or pull the model again"
 MAX_TEXT = 4 * 1024 * 1024
 MAX_MESSAGES = 64 * 1024 * 1024
 NO_TEMPLATE = "{{ .Prompt }}"
@@ -104,7 +105,12 @@ def _headers(config: ModelConfig, manifest: Manifest, blobs: Blobs, header_of: R
     try:
         for layer in manifest.of_kind("model", "adapter", "projector", "draft"):
             _check_blob(blobs, layer)
-        return header_of(models[0].digest), [header_of(layer.digest) for layer in manifest.of_kind("projector")], None
+        header = header_of(models[0].digest)
+        if header.split_count > 1:
+            header = gguf.join([header_of(layer.digest) for layer in models])
+        return header, [header_of(layer.digest) for layer in manifest.of_kind("projector")], None
+    except GGUFError as error:
+        return None, [], StoreError(f"{error}; create or pull the model again")
     except StoreError as error:
         return None, [], error
 
@@ -112,19 +118,21 @@ def _headers(config: ModelConfig, manifest: Manifest, blobs: Blobs, header_of: R
 def _check_blob(blobs: Blobs, layer: Layer) -> None:
     size = blobs.size(layer.digest)
     if size is None:
-        raise StoreError(f"blob {layer.digest} is missing; create or pull the model again")
+        raise StoreError(f"blob {layer.digest} is missing; {AGAIN}")
     if size != layer.size:
-        raise StoreError(f"model file is corrupt: blob {layer.digest} has {size} bytes instead of {layer.size}")
+        raise StoreError(
+            f"model file is corrupt: blob {layer.digest} has {size} bytes instead of {layer.size}; {AGAIN}"
+        )
 
 
 def read_header(blobs: Blobs, digest: Digest) -> Header:
     """StoreError when the blob is missing, is a link, or is no GGUF that anybody should open."""
     if not blobs.has(digest):
-        raise StoreError(f"blob {digest} is missing; create or pull the model again")
+        raise StoreError(f"blob {digest} is missing; {AGAIN}")
     try:
         return gguf.read_header(blobs.path(digest))
     except GGUFError as error:
-        raise StoreError(f"model file is corrupt: {error}") from None
+        raise StoreError(f"model file is corrupt: {error}; {AGAIN}") from None
     except OSError as error:
         raise StoreError(f"reading blob {digest}: {(error.strerror or 'input/output error').lower()}") from error
 
@@ -189,6 +197,7 @@ def spec_of(record: Record, blobs: Blobs, prefer_go: bool | None) -> ModelSpec:
         renderer=config.renderer,
         parser=config.parser,
         parent=record.parent,
+        parts=tuple(blobs.path(layer.digest) for layer in manifest.of_kind("model")[1 : header.split_count]),
     )
 
 

@@ -64,8 +64,6 @@ def check(request: CreateRequest) -> ModelName:
     _check_info(request.info)
     if request.remote_host:
         raise Unsupported("this server cannot create remote models")
-    if not request.source and request.files is None:
-        raise InvalidRequest("neither 'from' or 'files' was specified")
     _check_quantization(request)
     return name
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import struct
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from modelfiles.gguf import GGUFArray, Header
 from modelfiles.modelfile import format_modelfile, format_parameters
 from server.store.record import Record
 
+MAX_SHOWN = 4 * 2**20  # elements of arrays in one answer; the largest vocabularies have a quarter million tokens
+FIRST_SECOND, LAST_SECOND = -30_610_224_000, 253_402_128_000  # the years 1000 and 9999, in any zone
 HIDDEN = ("general.name", "tokenizer.chat_template")
 
 
@@ -66,13 +68,13 @@ def show(
     system: str,
     overlay: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """``paths``: blob files by kind, for the Modelfile. ``system`` and ``overlay`` replace what the model has."""
+    """``paths``: blob files by kind, for the Modelfile. ``system`` replaces what the model has; ``overlay`` does so
+    in the Modelfile alone: ``parameters`` stay the model's own, as in Ollama."""
     system = system or record.system
-    parameters = {k: v for k, v in sorted({**record.parameters, **overlay}.items()) if v is not None}
     answer: dict[str, Any] = {
         "license": "\n".join(licenses),
-        "modelfile": modelfile(record, licenses, paths, system, parameters),
-        "parameters": format_parameters(parameters),
+        "modelfile": modelfile(record, licenses, paths, system, _given({**record.parameters, **overlay})),
+        "parameters": format_parameters(_given(record.parameters)),
         "template": record.shown_template,
         "system": system,
     }
@@ -97,13 +99,21 @@ def show(
     return answer
 
 
+def _given(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in sorted(parameters.items()) if value is not None}
+
+
 def _info(header: Header, verbose: bool, hidden: tuple[str, ...]) -> dict[str, Any]:
+    """Arrays are null unless ``verbose``, and where all of them together are more than anybody can want."""
     found: dict[str, Any] = {"general.parameter_count": header.parameter_count}
+    left = MAX_SHOWN if verbose else -1
     for key, value in header.metadata.items():
         if key in hidden:
             continue
         if isinstance(value, GGUFArray):
-            found[key] = _array(value) if verbose else None
+            shown = value.length <= left
+            left -= value.length if shown else 0
+            found[key] = _array(value) if shown else None
         elif isinstance(value, float):
             found[key] = _number(value, header.types.get(key, ""))
         else:
@@ -168,7 +178,7 @@ def go_quote(text: str) -> str:
 def modelfile(
     record: Record,
     licenses: list[str],
-    paths: Mapping[str, list[Path]],
+    paths: Mapping[str, Sequence[Path | str]],
     system: str,
     parameters: Mapping[str, Any],
 ) -> str:
@@ -178,7 +188,7 @@ def modelfile(
         (files.get("model") or [record.entry.name.short()])[0],
         adapters=files.get("adapter", ()),
         drafts=files.get("draft", ()),
-        projectors=files.get("projector", ()),
+        projectors=[*files.get("model", [])[1:], *files.get("projector", [])],  # the parts of split weights come first
         template=record.shown_template,
         system=system,
         renderer=record.config.renderer,
@@ -191,8 +201,11 @@ def modelfile(
 
 
 def local_time(nanoseconds: int) -> str:
-    """RFC 3339 in the machine's zone, fractions without trailing zeros, as Go marshals a local time."""
-    seconds, fraction = divmod(nanoseconds, 10**9)
+    """RFC 3339 in the machine's zone, fractions without trailing zeros, as Go marshals a local time.
+
+    A file system may hold times that no calendar has; they become the nearest that it has.
+    """
+    seconds, fraction = divmod(max(FIRST_SECOND * 10**9, min(nanoseconds, LAST_SECOND * 10**9)), 10**9)
     moment = datetime.fromtimestamp(seconds, UTC).astimezone()
     part = f".{fraction:09d}".rstrip("0").rstrip(".")
     offset = moment.strftime("%z") if time.localtime(seconds).tm_gmtoff else ""

@@ -37,12 +37,14 @@ class Weights:
     """One GGUF layer to be. ``files``: the parts of a split model by name; ``headers``: of all its files.
 
     ``converted``: made here from a checkpoint, in its final type and checked.
+    ``more``: the layers of the further parts, where they stay apart.
     """
 
     part: Part
     headers: list[Header] = field(default_factory=list)
     files: dict[str, Digest] = field(default_factory=dict)
     converted: bool = False
+    more: list[Part] = field(default_factory=list)
 
     @property
     def kind(self) -> str:
@@ -143,12 +145,24 @@ class Sources:
         for layer in record.manifest.layers:
             part = taken_over(layer, record.entry.name.short())
             if layer.kind in GGUF_KINDS:
-                header = self._library.header(layer.digest)
-                self.weights.append(Weights(Part(part.layer, part.status, header), [header]))
+                self._take_over(part, self._library.header(layer.digest), record.header)
             else:
                 if not self._blobs.has(layer.digest):
                     raise StoreError(f"blob {layer.digest} is missing; create or pull {name} again")
                 self.others.append(part)
+
+    def _take_over(self, part: Part, header: Header, whole: Header | None) -> None:
+        """A layer of the base; those of a split model become one."""
+        first = next((w for w in self.weights if w.kind == part.layer.kind == "model"), None)
+        if header.split_count == 1 or first is None:
+            shown = whole if header.split_count > 1 and whole is not None else header
+            self.weights.append(Weights(Part(part.layer, part.status, shown), [header]))
+        else:
+            first.more.append(Part(part.layer, part.status, header))
+            first.headers.append(header)
+        if header.split_count > 1:
+            split = SplitName("model", (header.integer("split.no") or 0) + 1, header.split_count)
+            self.weights[-1].files[split.file(split.index)] = part.layer.digest
 
     def add_files(self, files: Mapping[str, Digest]) -> Generator[str, None, None]:
         found = yield from self._ggufs(files, "")
@@ -221,7 +235,7 @@ class Sources:
 def read(blobs: Blobs, digest: Digest) -> Header:
     """The checked header of a blob: InvalidRequest for what is wrong with the file."""
     if not blobs.has(digest):
-        raise StoreError(f"open blobs/{digest.file_name}: no such file or directory")
+        raise StoreError(f"open {blobs.path(digest)}: no such file or directory")
     try:
         return gguf.read_header(blobs.path(digest))
     except GGUFError as error:

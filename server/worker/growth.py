@@ -2,7 +2,8 @@
 
 libllama clears its whole KV buffer at start, which costs half a second to two per GiB on a CPU. So a worker begins
 with room for a few sequences and is ready at once; when it is idle, or when more requests come than it has room for,
-a thread makes the full context, and the engine moves over between two steps. Where that fails (memory), the small one stays, and the operator is told.
+a thread makes the full context, and the engine moves over between two steps. Where that fails (memory), the small one
+stays, and the operator is told.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ The only file of the worker that knows all of its parts.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -18,9 +19,10 @@ from server.worker import prefix_store
 from server.worker.answer import TextAnswer
 from server.worker.backends.llamacpp.context import Context
 from server.worker.backends.llamacpp.model import LoadError, Model
+from server.worker.chat.formats.trigger import Trigger
 from server.worker.chat.prompt import Prepared, PromptBuilder
 from server.worker.embedder import POOLING, Embedder
-from server.worker.engine.constraint import Grammars
+from server.worker.engine.constraint import Constraint, Deferred, Grammars
 from server.worker.engine.engine import Emit, Engine, Fail
 from server.worker.engine.sampling import Sampler
 from server.worker.engine.sequence import Sequence
@@ -46,6 +48,7 @@ class Room:
     embedder: Embedder | None
     layout: str
     plan: Plan | None = None
+    warn: Callable[[str], None] = logging.getLogger(__name__).warning
 
     @cached_property
     def grammars(self) -> Grammars:
@@ -60,8 +63,16 @@ class Room:
         """A sequence ready for the engine. Raises InvalidRequest or ConstraintError."""
         vocabulary, limits = self.model.vocabulary, generation.limits
         window = min(limits.num_ctx, self.window) if limits.num_ctx > 0 else self.window
-        constraint = self.grammars.compile(generation.format) if generation.format is not None else None
-        answer = TextAnswer(vocabulary.piece, limits.stop, prepared.parser)
+        constraint, trigger = self._constraint(generation, prepared)
+        answer = TextAnswer(
+            vocabulary.piece,
+            limits.stop,
+            prepared.parser,
+            tokenize=self._tokenize,
+            trigger=trigger,
+            think_budget=limits.think_budget,
+            think_end=prepared.think_end,
+        )
         return Sequence(
             id,
             prepared.tokens,
@@ -73,8 +84,30 @@ class Room:
             top_logprobs=generation.top_logprobs,
             want_context=generation.want_context,
             truncated=prepared.truncated,
-            keep=limits.num_keep + int(vocabulary.add_bos),
+            keep=len(prepared.tokens) if limits.num_keep < 0 else limits.num_keep + int(vocabulary.add_bos),
         )
+
+    def _tokenize(self, text: str) -> list[int]:
+        return self.model.vocabulary.tokenize(text, add_special=False, parse_special=True)
+
+    def _constraint(
+        self, generation: Generation, prepared: Prepared
+    ) -> tuple[Constraint | Deferred | None, Trigger | None]:
+        """What the answer must follow, and what it waits for; ConstraintError if that cannot be."""
+        plan = prepared.calls
+        if plan is None:
+            return self.grammars.compile(generation.format) if generation.format is not None else None, None
+
+        def compiled() -> Constraint:
+            grammar = plan.grammar(lambda text: self.grammars.spell(text, self._tokenize))
+            constraint = self.grammars.compile_lark(grammar)
+            if plan.begun:
+                constraint.accept(*self._tokenize(plan.begun))
+            return constraint
+
+        if plan.lazy:
+            return Deferred(compiled, self.warn), plan.trigger()
+        return compiled(), None
 
     def grow(self, done: Callable[[Context | None], None]) -> threading.Thread | None:
         """Begins to make the full context, where the first one was smaller."""
@@ -106,7 +139,7 @@ class Room:
 def load_room(load: Load, emit: Emit, fail: Fail, on_progress: Callable[[float], None]) -> tuple[Room, Loaded]:
     """Raises LoadError."""
     begun = time.perf_counter_ns()
-    model = Model(load.weights, load.options, vocab_only=load.vocab_only, on_progress=on_progress)
+    model = Model(load.weights, load.options, parts=load.parts, vocab_only=load.vocab_only, on_progress=on_progress)
     for path in load.adapters:
         model.add_adapter(path)
     prompts = PromptBuilder(model.vocabulary, jinja_template=model.chat_template)

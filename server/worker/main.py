@@ -110,8 +110,15 @@ class Worker:
             if self._growth is not None:
                 self._growth.join()
             if self._shutdown.save:
-                self.room.save_prefixes()
+                self._save()
             self.room.close()
+
+    def _save(self) -> None:
+        """Prefixes only save time: a full disk takes them, and nothing else."""
+        try:
+            self.room.save_prefixes()
+        except OSError as error:
+            self.wire.send(Warn(f"prefixes are not kept over this unload: {(error.strerror or str(error)).lower()}"))
 
     @property
     def _busy(self) -> bool:
@@ -228,6 +235,7 @@ class Worker:
 
         try:
             self.room, loaded = load_room(load, self._emit, self._fail, progress)
+            self.room.warn = self._warn
         except LoadError as error:
             self.wire.send(LoadFailed("memory" if error.memory else "model", str(error)))
         except Exception as error:
@@ -246,6 +254,9 @@ class Worker:
 
     def _emit(self, chunks: list[tuple[int, Chunk]]) -> None:
         self.wire.send(Step(tuple(chunks)))
+
+    def _warn(self, message: str) -> None:
+        self.wire.send(Warn(f"a tool call is not held to its schema: {message}"))
 
     def _fail(self, id: int, message: str) -> None:  # noqa: A002
         self.wire.send(Failed(id, "internal", message))

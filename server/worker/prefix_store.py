@@ -13,6 +13,7 @@ import json
 import os
 import struct
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ HEAD = struct.Struct("<I")
 
 
 def save(folder: Path, key: str, layout: str, prefixes: Iterable[tuple[Tokens, bytearray]], budget: int) -> int:
-    """Writes the first prefixes that fit ``budget`` bytes; how many. ``layout`` must match at ``load``."""
+    """Writes the first prefixes that fit ``budget`` bytes; how many. ``layout`` must match at ``load``. OSError."""
     chosen: list[tuple[Tokens, bytearray]] = []
     for tokens, data in prefixes:
         if len(data) <= budget:
@@ -36,10 +37,22 @@ def save(folder: Path, key: str, layout: str, prefixes: Iterable[tuple[Tokens, b
         path.unlink(missing_ok=True)
         return 0
     head = json.dumps({"layout": layout, "sizes": [[int(t.size), len(d)] for t, d in chosen]}).encode()
-    seal = hmac.new(bytes.fromhex(key), digestmod=hashlib.sha256)
     temporary = path.with_suffix(f".{os.getpid()}")
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "wb") as file:
+    try:
+        _write(temporary, key, head, chosen)
+        temporary.rename(path)
+    except OSError:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
+    return len(chosen)
+
+
+def _write(path: Path, key: str, head: bytes, chosen: list[tuple[Tokens, bytearray]]) -> None:
+    """The seal comes first in the file, and is known last."""
+    seal = hmac.new(bytes.fromhex(key), digestmod=hashlib.sha256)
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "wb") as file:
         file.write(bytes(SEAL))
         for part in (HEAD.pack(len(head)), head, *(p for t, d in chosen for p in (t.tobytes(), d))):
             seal.update(part)
@@ -48,8 +61,6 @@ def save(folder: Path, key: str, layout: str, prefixes: Iterable[tuple[Tokens, b
         file.write(seal.digest())
         file.flush()
         os.fsync(file.fileno())
-    temporary.rename(path)
-    return len(chosen)
 
 
 def load(folder: Path, key: str, layout: str) -> Iterator[tuple[Tokens, bytearray]]:

@@ -7,7 +7,10 @@ import os
 import resource
 import signal
 import sys
+from contextlib import suppress
+from pathlib import Path
 
+OOM_SCORE = Path("/proc/self/oom_score_adj")
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS = 1, 4, 38
 
 
@@ -16,6 +19,8 @@ def enter() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # ^C in a terminal is for the server, which then ends us
     if sys.platform != "linux":
         return
+    with suppress(OSError):  # where memory runs out, a worker goes, which is loaded again, and not its server
+        OOM_SCORE.write_text(str(min(int(OOM_SCORE.read_text()) + 500, 1000)))
     parent = os.getppid()
     prctl = ctypes.CDLL(None).prctl
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)

@@ -1,4 +1,4 @@
-"""One real server for all clients, with the built-in model and a parrot (see ``parrot.py``) in its library."""
+"""One real server for the clients of a module, with the built-in model and a parrot (see ``parrot.py``)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from parrot import write_parrot
 from server.cli.private import private_server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("compat")
     with contextlib.ExitStack() as stack:

@@ -194,10 +194,10 @@ def test_loaded_and_unloaded(client: ollama.Client) -> None:
 
 
 def test_pull_of_what_is_nowhere(client: ollama.Client) -> None:
-    with pytest.raises(ollama.ResponseError):
-        client.pull("no-such-model")
-    with pytest.raises(ollama.ResponseError):
-        list(client.pull("no-such-model", stream=True))
+    with pytest.raises(ollama.ResponseError, match="LLAMADA_REGISTRIES"):
+        client.pull("far.example/no/such-model")
+    with pytest.raises(ollama.ResponseError, match="invalid model name"):
+        list(client.pull("no such model", stream=True))
 
 
 def test_a_gguf_from_its_bytes(client: ollama.Client, tmp_path: Path) -> None:

@@ -88,7 +88,10 @@ def test_no_connection_leaves_the_machine(url: str, tmp_path: Path) -> None:
     assert ask(url, f"/api/blobs/{digest}", NANO.read_bytes()) == 201
     assert ask(url, "/api/create", {"model": "m", "files": {"m.gguf": digest}, "stream": False}) == 200
     assert ask(url, "/api/create", {"model": "n", "from": "m", "system": "s", "stream": False}) == 200
-    assert ask(url, "/api/create", {"model": "o", "from": "nobody/nothing", "stream": False}) >= 400
+    for name in ("far.example/nobody/nothing", "10.0.0.1:5000/nobody/nothing", "169.254.169.254/a/b"):  # not listed
+        assert ask(url, "/api/create", {"model": "o", "from": name, "stream": False}) == 403
+        assert ask(url, "/api/pull", {"model": name, "insecure": True, "stream": False}) == 403
+        assert ask(url, "/api/push", {"model": name, "insecure": True, "stream": False}) == 403
     assert ask(url, "/api/chat", {"model": "m", "messages": [USER], "tools": [TOOL], "options": few}) == 200
     assert ask(url, "/api/chat", {"model": "guide", "messages": [USER], "options": few}) == 200
     assert ask(url, "/api/generate", {"model": "m", "prompt": "x", "format": SCHEMA, "options": few}) == 400

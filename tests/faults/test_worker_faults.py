@@ -163,6 +163,13 @@ async def test_twenty_loads_and_unloads_leave_nothing(kind: str, model: ModelSpe
     assert not me.children()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other kernels have no such order")
+def test_when_memory_runs_out_the_kernel_takes_a_worker_before_the_server() -> None:
+    code = "from server.worker import sandbox; sandbox.enter(); print(open('/proc/self/oom_score_adj').read())"
+    found = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=TESTS.parent, check=True)
+    assert int(found.stdout) > int(Path("/proc/self/oom_score_adj").read_text())
+
+
 # -- the server itself is killed ------------------------------------------------------------------------
 
 SERVER = """

@@ -34,11 +34,18 @@ async def test_unknown_paths_and_methods(
     assert answer.headers["Content-Type"] == "text/plain"
 
 
-@pytest.mark.parametrize(("method", "status"), [("GET", 301), ("POST", 307)])
-async def test_a_trailing_slash_redirects(client: Any, method: str, status: int) -> None:
-    path = "/api/tags/" if method == "GET" else "/api/generate/"
-    answer = await client.request(method, f"{path}?a=1", allow_redirects=False)
-    assert (answer.status, answer.headers["Location"]) == (status, f"{path.rstrip('/')}?a=1")
+GO_LINK = '<a href="/api/tags?a=1&amp;b=2">Moved Permanently</a>.\n\n'
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "body"),
+    [("GET", "/api/tags", 301, GO_LINK), ("HEAD", "/api/tags", 307, ""), ("POST", "/api/generate", 307, "")],
+)
+async def test_a_trailing_slash_redirects(client: Any, method: str, path: str, status: int, body: str) -> None:
+    answer = await client.request(method, f"{path}/?a=1&b=2", allow_redirects=False)
+    assert (answer.status, answer.headers["Location"]) == (status, f"{path}?a=1&b=2")
+    assert await answer.text() == body
+    assert answer.headers.get("Content-Type") == (None if method == "POST" else "text/html; charset=utf-8")
     answer = await client.get("/nope/", allow_redirects=False)
     assert answer.status == 404
 

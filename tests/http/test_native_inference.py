@@ -88,12 +88,14 @@ async def test_thinking_tools_and_logprobs(client: Any, runner: Any) -> None:
         ("generate", {"model": "nano-embed", "prompt": "x"}, 400, '"nano-embed" does not support generate'),
         ("generate", {"model": "nano", "prompt": "x", "options": {"num_ctx": "big"}}, 500,
          'option "num_ctx" must be of type integer'),
-        ("generate", {"model": "nano", "prompt": "x", "format": "xml"}, 500,
-         'invalid format: "\\"xml\\""; expected "json" or a valid JSON Schema object'),
+        ("generate", {"model": "nano", "prompt": "x", "template": "{{ .Prompt"}, 500,
+         "template: :1: unclosed action"),
+        ("chat", {"model": "nope", "messages": [{"content": "x"}], "format": "xml"}, 404, "model 'nope' not found"),
         ("generate", {"model": "nano", "prompt": "x", "top_logprobs": 21}, 400,
          "top_logprobs must be between 0 and 20"),
         ("chat", {"model": "nano", "messages": [{"role": "user", "images": ["@@"]}]}, 400,
          "illegal base64 data at input byte 0"),
+        ("embed", {"input": "x"}, 404, "model '' not found"),
         ("embed", {"model": "nope", "input": "x"}, 404, 'model "nope" not found, try pulling it first'),
         ("embed", {"model": "nano-embed", "input": [1]}, 400, "invalid input type"),
         ("embeddings", {"prompt": "x"}, 400, "model is required"),
@@ -103,6 +105,38 @@ async def test_refusals(client: Any, path: str, body: dict[str, Any], status: in
     found, kind, answer = await post(client, f"/api/{path}", **body)
     assert (found, json.loads(answer)) == (status, {"error": text})
     assert kind == "application/json; charset=utf-8"
+
+
+@pytest.mark.parametrize(
+    ("given", "quoted"),
+    [("xml", r'"\"xml\""'), (5, '"5"'), (True, '"true"'), (["<"], r'"[\"<\"]"'), ("a\n", r'"\"a\\n\""')],
+)
+async def test_formats_that_are_none(client: Any, given: Any, quoted: str) -> None:
+    """Refused where Ollama refuses them: by the engine, so as the first object of the stream."""
+    error = {"error": f'invalid format: {quoted}; expected "json" or a valid JSON Schema object'}
+    ask: dict[str, Any] = {"model": "nano", "format": given}
+    status, kind, text = await post(client, "/api/generate", **ask, prompt="x")
+    assert (status, kind, json.loads(text)) == (500, "application/json", error)
+    status, kind, text = await post(client, "/api/chat", **ask, messages=[{"content": "x"}], stream=False)
+    assert (status, kind, json.loads(text)) == (500, "application/json; charset=utf-8", error)
+
+
+async def test_a_format_is_not_looked_at_where_nothing_is_generated(client: Any, runner: Any) -> None:
+    status, _, text = await post(client, "/api/chat", model="nano", format="xml")
+    assert (status, json.loads(text)["done_reason"]) == (200, "load")
+    runner.chunks = (Chunk(final=Final("stop", rendered="p")),)
+    status, _, _ = await post(client, "/api/generate", model="nano", prompt="x", format="xml", _debug_render_only=True)
+    assert status == 200
+
+
+async def test_an_empty_schema_is_any_object_as_in_llama_cpp(client: Any, runner: Any) -> None:
+    await post(client, "/api/generate", model="nano", prompt="x", format={})
+    assert runner.generations[0].format == "json"
+
+
+async def test_a_broken_template_is_nothing_to_a_request_that_only_loads(client: Any) -> None:
+    status, _, text = await post(client, "/api/generate", model="nano", template="{{ .Prompt")
+    assert (status, json.loads(text)["done_reason"]) == (200, "load")
 
 
 async def test_load_and_unload(client: Any, manager: Any) -> None:
@@ -123,6 +157,13 @@ async def test_render_only(client: Any, runner: Any) -> None:
     assert text.endswith('"response":"","done":false,"_debug_info":{"rendered_template":"\\u003cp\\u003e"}}')
     _, _, text = await post(client, "/api/chat", model="nano", messages=[{"content": "x"}], _debug_render_only=True)
     assert '"message":{"role":"","content":""},"done":false,"_debug_info"' in text
+    assert "image_count" not in text
+    images = ["aGk=", "aGk="]
+    _, _, text = await post(client, "/api/generate", model="nano", prompt="x", images=images, _debug_render_only=True)
+    assert text.endswith('"_debug_info":{"rendered_template":"\\u003cp\\u003e","image_count":2}}')
+    messages = [{"content": "x", "images": images}, {"content": "y", "images": images[:1]}]
+    _, _, text = await post(client, "/api/chat", model="nano", messages=messages, _debug_render_only=True)
+    assert text.endswith('"image_count":3}}')
 
 
 async def test_what_reaches_the_runner(client: Any, runner: Any, manager: Any, library: Any, spec: Any) -> None:
@@ -147,6 +188,36 @@ async def test_what_reaches_the_runner(client: Any, runner: Any, manager: Any, l
     assert isinstance(generation.prompt, TextPrompt)
     assert (generation.prompt.context, generation.prompt.system, generation.prompt.history) == ((5, 6), "", ())
     assert (generation.want_context, generation.top_logprobs, generation.limits.shift) == (True, 0, False)
+
+
+@pytest.mark.parametrize(
+    ("name", "family", "kept"),
+    [("q", "qwen3", ["old", "<think>c</think>new"]), ("deepseek-r1", "qwen2", ["old", "<think>c</think>new"]),
+     ("m", "llama", ["<think>a</think>\n\nold", "<think>c</think>new"])],
+)  # fmt: skip
+async def test_models_that_learned_so_do_not_see_their_old_thoughts(
+    client: Any, runner: Any, library: Any, spec: Any, name: str, family: str, kept: list[str]
+) -> None:
+    library.specs[name] = spec(name, "completion", "thinking", family=family)
+    messages = [
+        {"role": "user", "content": "<think>mine</think>1"},
+        {"role": "assistant", "content": "<think>a</think>\n\nold"},
+        {"role": "user", "content": "2"}, {"role": "assistant", "content": "<think>c</think>new"},
+    ]  # fmt: skip
+    await post(client, "/api/chat", model=name, messages=messages)
+    seen = runner.generations[0].prompt.messages
+    assert [m.content for m in seen if m.role == "assistant"] == kept
+    assert seen[0].content == "<think>mine</think>1"
+
+
+async def test_an_unknown_renderer_fails_at_use(client: Any, library: Any, spec: Any) -> None:
+    library.specs["own"] = spec("own", "completion", renderer="bogus")
+    for path, body in (("chat", {"messages": [{"content": "x"}]}), ("generate", {"prompt": "x"})):
+        status, _, text = await post(client, f"/api/{path}", model="own", **body)
+        assert (status, json.loads(text)) == (500, {"error": 'unknown renderer "bogus"'})
+    for body in ({"prompt": "x", "raw": True}, {"prompt": "x", "template": "{{ .Prompt }}"}, {}):
+        status, _, _ = await post(client, "/api/generate", model="own", **body)
+        assert status == 200
 
 
 async def test_an_error_before_the_first_chunk_has_its_status(client: Any, runner: Any) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from server.app import build_app, build_house, gauges
-from server.config import Config
+from server.config import Config, ConfigError
+from server.errors import StoreError
 from server.manager.manager import ModelManager
 
 
@@ -43,6 +44,8 @@ async def test_a_fresh_server_has_the_built_in_model_and_a_deleted_one_stays_del
     client = await aiohttp_client(build_app(made()))
     names = [model["name"] for model in (await (await client.get("/api/tags")).json())["models"]]
     assert sorted(names) == ["guide:latest", "guide:think"]
+    listed = (await (await client.get("/v1/models")).json())["data"]
+    assert all(model["context_length"] > 0 and "completion" in model["capabilities"] for model in listed)
     shown = await (await client.post("/api/show", data=b'{"model":"guide"}')).json()
     assert shown["model_info"]["general.architecture"] == "llama"
     assert (await client.delete("/api/delete", data=b'{"model":"guide"}')).status == 200
@@ -50,6 +53,24 @@ async def test_a_fresh_server_has_the_built_in_model_and_a_deleted_one_stays_del
     client = await aiohttp_client(build_app(made()))
     names = [model["name"] for model in (await (await client.get("/api/tags")).json())["models"]]
     assert names == ["guide:think"]
+
+
+@pytest.mark.parametrize(("name", "value"), [("OLLAMA_KV_CACHE_TYPE", "q3_9"), ("OLLAMA_NUM_PARALLEL", "9999")])
+def test_settings_with_which_no_model_would_load_stop_the_start(made: Any, name: str, value: str) -> None:
+    with pytest.raises(ConfigError, match=name):
+        build_house(made(**{name: value}))
+
+
+async def test_a_store_that_takes_no_built_in_model_is_served(
+    aiohttp_client: Any, made: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: object) -> None:
+        raise StoreError("storing a blob: read-only file system")
+
+    monkeypatch.setattr("server.store.blobs.Blobs.add_file", refuse)
+    client = await aiohttp_client(build_app(made()))
+    assert (await client.get("/api/tags")).status == 200
+    assert "the built-in model cannot be installed: storing a blob: read-only file system" in caplog.text
 
 
 async def test_without_the_guide_nothing_is_there(aiohttp_client: Any, made: Any) -> None:

@@ -96,6 +96,13 @@ def test_a_port_that_is_taken(tmp_path: Path) -> None:
     assert "Traceback" not in errors
 
 
+def test_a_models_directory_that_is_none(tmp_path: Path) -> None:
+    (tmp_path / "models").write_text("a file")
+    _, errors = start(tmp_path).communicate(timeout=60)
+    assert re.search(r"Error: \S+/models/\S+ cannot be used: not a directory", errors)
+    assert "Traceback" not in errors
+
+
 def test_bound_to_all_it_warns(tmp_path: Path) -> None:
     process = start(tmp_path, OLLAMA_HOST="0.0.0.0:0")
     server = Served(process)

@@ -76,6 +76,7 @@ def cut_middle(tokens: list[int], window: int, num_keep: int, *, bos: bool, shif
         return tokens
     if not shift:
         raise InvalidRequest(TOO_LONG)
-    keep = max(min(num_keep + bos, window - 2), 0)
+    wanted = len(tokens) if num_keep < 0 else num_keep + bos
+    keep = max(min(wanted, window - 2), 0)
     size = max(window - max((window - keep) // 2, 1), 1)
     return tokens[:keep] + tokens[len(tokens) - (size - keep) :]

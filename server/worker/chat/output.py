@@ -6,9 +6,32 @@ was cut. ``in_content`` is False while the model thinks: a format constraint sta
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from server.types import Chunk
 from server.worker.chat.formats import ToolParser
 from server.worker.chat.thinking import ThinkingParser
+
+
+class AnswerParser(Protocol):
+    @property
+    def in_content(self) -> bool:
+        """All further text is content or tool calls. False while it is open whether the model will think."""
+
+    @property
+    def thinking(self) -> bool:
+        """The model is thinking."""
+
+    @property
+    def in_call(self) -> bool:
+        """The text last fed is part of an unfinished tool call."""
+
+    def may_think(self, text: str) -> bool:
+        """Would the next piece ``text`` leave the answer before or inside its thinking?"""
+
+    def feed(self, text: str) -> list[Chunk]: ...
+
+    def finish(self) -> list[Chunk]: ...
 
 
 class OutputParser:
@@ -22,6 +45,10 @@ class OutputParser:
     def in_content(self) -> bool:
         """All further text is content or tool calls. False while it is open whether the model will think."""
         return self._thinking is None or self._thinking.in_content
+
+    @property
+    def thinking(self) -> bool:
+        return self._thinking is not None and self._thinking.phase in ("opened", "thinking")
 
     @property
     def in_call(self) -> bool:

@@ -18,19 +18,37 @@ from server.errors import InvalidRequest, Unsupported
 from server.types import ChatPrompt, Generation, Message, TextPrompt, Think
 from server.worker.chat.deadline import Budget
 from server.worker.chat.fit import Rendered, Spelt, cut_middle, drop_oldest
-from server.worker.chat.formats import HERMES, tool_parser
-from server.worker.chat.output import OutputParser
+from server.worker.chat.formats import tool_parser
+from server.worker.chat.formats.fallback import tool_prompt
+from server.worker.chat.formats.harmony import END_OF_THINKING, FINAL, HarmonyParser
+from server.worker.chat.formats.row import ToolFormat
+from server.worker.chat.formats.rows import BY_NAME, HERMES
+from server.worker.chat.formats.schemas import schemas_of
+from server.worker.chat.output import AnswerParser, OutputParser
+from server.worker.chat.plan import CallPlan
 from server.worker.chat.templates import NO_TEMPLATE, ChatTemplate, choose, spell
 from server.worker.chat.thinking import ThinkingParser
 from server.worker.chat.vocab import Vocab
 
 Tags = tuple[str, str] | None
 THINK_TAGS = ("<think>", "</think>")
-PARSERS: dict[str, tuple[Tags, str]] = {  # a model's PARSER → its thinking tags and tool marker
+PARSERS: dict[str, tuple[Tags, ToolFormat]] = {  # a model's PARSER → its thinking tags and tool format
     "qwen3": (THINK_TAGS, HERMES),
     "qwen3-thinking": (THINK_TAGS, HERMES),
     "qwen3-vl-instruct": (None, HERMES),
     "qwen3-vl-thinking": (THINK_TAGS, HERMES),
+    "qwen3-coder": (None, BY_NAME["qwen3-coder"]),
+    "qwen3.5": (THINK_TAGS, BY_NAME["qwen3-coder"]),
+    "nemotron-3-nano": (THINK_TAGS, BY_NAME["qwen3-coder"]),
+    "deepseek3.1": (THINK_TAGS, BY_NAME["deepseek-v3.1"]),
+    "glm-4.7": (THINK_TAGS, BY_NAME["glm"]),
+    "lfm2": (None, BY_NAME["lfm2"]),
+    "lfm2-thinking": (THINK_TAGS, BY_NAME["lfm2"]),
+    "olmo3": (None, BY_NAME["olmo3"]),
+    "olmo3-think": (THINK_TAGS, BY_NAME["olmo3"]),
+    "ministral": (None, BY_NAME["devstral"]),
+    "functiongemma": (None, BY_NAME["functiongemma"]),
+    "harmony": (THINK_TAGS, BY_NAME["gpt-oss"]),
 }
 PASSTHROUGH = "passthrough"
 MAX_TEMPLATES = 16
@@ -40,13 +58,16 @@ MAX_TEMPLATES = 16
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """``truncated``: tokens of the whole prompt that are not in ``tokens``. ``thinking``: the answer begins
-    inside an open thinking block."""
+    inside an open thinking block. ``calls``: how tools may be called, None where they may not. ``think_end``: the
+    text that ends its thinking."""
 
     tokens: list[int]
     text: str
     truncated: int
     thinking: bool
-    parser: OutputParser
+    parser: AnswerParser
+    calls: CallPlan | None = None
+    think_end: str = ""
 
 
 class PromptBuilder:
@@ -75,18 +96,20 @@ class PromptBuilder:
         prompt, limits = generation.prompt, generation.limits
         budget = Budget()
         template = self._template(generation, budget)
-        tags, marker = self._format(template, generation.parser or self._parser)
+        tools = prompt.tools if isinstance(prompt, ChatPrompt) else ()
+        tags, row = budget.run(partial(self._format, template, generation.parser or self._parser, bool(tools)))
         think: Think = True if prompt.think is None and tags else prompt.think
-        full, fitting = self._render(prompt, template, think, budget, window if limits.truncate else None)
+        full, fitting = self._render(prompt, template, row, think, budget, window if limits.truncate else None)
         tokens = fitting.tokens
         if not generation.render_only:
             tokens = cut_middle(tokens, window, limits.num_keep, bos=self._vocab.add_bos, shift=limits.shift)
             if not tokens:
                 raise InvalidRequest("the prompt is empty")
         inside = bool(think) and _opened(prompt, fitting.text, tags)
-        tools = prompt.tools if isinstance(prompt, ChatPrompt) else ()
-        parser = _output_parser(tags if think else None, marker, tools, inside=inside)
-        return Prepared(tokens, fitting.text, len(full.tokens) - len(tokens), inside, parser)
+        plan = _plan(generation, row, tools, fitting.text)
+        parser = _output_parser(tags if think else None, row, plan, inside=inside)
+        end = _think_end(tags, row, plan)
+        return Prepared(tokens, fitting.text, len(full.tokens) - len(tokens), inside, parser, plan, end)
 
     def _template(self, generation: Generation, budget: Budget) -> ChatTemplate:
         prompt = generation.prompt
@@ -103,10 +126,10 @@ class PromptBuilder:
                 self._own.popitem(last=False)
         return self._own[go]
 
-    def _format(self, template: ChatTemplate, parser: str) -> tuple[Tags, str | None]:
-        """Thinking tags and tool marker; a marker of None means that calls are not looked for."""
+    def _format(self, template: ChatTemplate, parser: str, tools: bool) -> tuple[Tags, ToolFormat | None]:
+        """Thinking tags and tool format; None means that calls are not looked for."""
         if not parser:
-            return template.tags, template.marker
+            return template.tags, template.row if tools or template.harmony else None
         if parser == PASSTHROUGH:
             return None, None
         try:
@@ -117,13 +140,21 @@ class PromptBuilder:
     # -- text and tokens --------------------------------------------------------------------------------
 
     def _render(
-        self, prompt: ChatPrompt | TextPrompt, template: ChatTemplate, think: Think, budget: Budget, window: int | None
+        self,
+        prompt: ChatPrompt | TextPrompt,
+        template: ChatTemplate,
+        row: ToolFormat | None,
+        think: Think,
+        budget: Budget,
+        window: int | None,
     ) -> tuple[Rendered, Rendered]:
         """The whole prompt, and what of it remains when the oldest messages make room (``window`` None = never)."""
         before = ""
         tools: tuple[dict[str, Any], ...] = ()
         if isinstance(prompt, ChatPrompt):
             messages, tools = spell(prompt.messages), prompt.tools
+            if tools and row is not None and not budget.run(lambda: template.shows_tools):
+                messages = spell([Message("system", tool_prompt(row, tools)), *prompt.messages])
         elif prompt.raw:
             return (self._rendered(_with_tags(prompt)),) * 2
         else:
@@ -180,8 +211,35 @@ def _opened(prompt: ChatPrompt | TextPrompt, text: str, tags: Tags) -> bool:
     return bool(begun) and text.rfind(tags[0]) > text.rfind(tags[1])
 
 
-def _output_parser(tags: Tags, marker: str | None, tools: Sequence[dict[str, Any]], *, inside: bool) -> OutputParser:
-    names = [str((tool.get("function") or {}).get("name") or "") for tool in tools]
-    calls = tool_parser(marker, [name for name in names if name]) if names and marker is not None else None
+def _plan(
+    generation: Generation, row: ToolFormat | None, tools: tuple[dict[str, Any], ...], text: str
+) -> CallPlan | None:
+    """How the answer may call its tools; ``Unsupported`` where it must and this model has no way to."""
+    prompt = generation.prompt
+    tools = tuple(tool for tool in tools if schemas_of([tool]))
+    if not isinstance(prompt, ChatPrompt) or not tools or prompt.tool_choice.kind == "none":
+        return None
+    if row is None:
+        if prompt.tool_choice.kind == "required":
+            raise Unsupported("the model's parser passes everything through: it can be made to call no tool")
+        return None
+    answer = {"type": "object"} if generation.format == "json" else generation.format
+    required = prompt.tool_choice.kind == "required"
+    begun = row.marker if row.marker and text.endswith(row.marker) else ""
+    return CallPlan(row, tools, prompt.tool_choice, None if required else answer, begun)
+
+
+def _think_end(tags: Tags, row: ToolFormat | None, plan: CallPlan | None) -> str:
+    if row is not None and row.kind == "harmony":
+        return END_OF_THINKING + ("" if plan is not None and not plan.lazy else FINAL)
+    return f"\n{tags[1]}\n\n" if tags else ""
+
+
+def _output_parser(tags: Tags, row: ToolFormat | None, plan: CallPlan | None, *, inside: bool) -> AnswerParser:
+    if row is not None and row.kind == "harmony":
+        return HarmonyParser(schemas_of(plan.tools if plan else ()), calls_only=plan is not None and not plan.lazy)
+    calls = tool_parser(plan.row, schemas_of(plan.tools)) if plan else None
+    if calls is not None and plan is not None and plan.begun:
+        calls.feed(plan.begun)
     thinking = ThinkingParser(*tags, inside=inside, interrupt=calls.marker if calls else "") if tags else None
     return OutputParser(thinking, calls)

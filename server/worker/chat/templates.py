@@ -7,6 +7,7 @@ keep it within a ``Budget``.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 from modelfiles import render
@@ -14,14 +15,16 @@ from modelfiles.conversation import complete
 from modelfiles.errors import ModelfilesError
 from modelfiles.jinja import PREFIX
 from modelfiles.render_go import parsed
+from modelfiles.tool_probe import shows_tools
 from server.errors import RunnerError, Unsupported
 from server.types import Message, Think, ToolCall
 from server.worker.chat.fit import CannotRender, Spelt
-from server.worker.chat.formats import HERMES
+from server.worker.chat.formats.choose import HARMONY, row_of
+from server.worker.chat.formats.row import ToolFormat
 
 
 class ChatTemplate:
-    """``tags`` around thinking (None = it cannot think), ``marker`` before a tool call ("" = none known)."""
+    """``tags`` around thinking (None = it cannot think)."""
 
     def __init__(self, kind: render.Kind, source: str, *, bos: str = "", eos: str = "") -> None:
         self._kind = kind
@@ -29,13 +32,30 @@ class ChatTemplate:
         self._bos, self._eos = bos, eos
         try:
             self._variables = parsed(source).variables() if kind == "go" else frozenset[str]()
-            self.marker = (parsed(source).tool_marker() or "") if kind == "go" else HERMES if HERMES in source else ""
+            self._marker = (parsed(source).tool_marker() or "") if kind == "go" else ""
         except ModelfilesError as error:
             raise RunnerError(str(error)) from None
         try:
             self.tags = render.thinking_tags(source, kind)
         except ModelfilesError as error:
             raise _failed(error) from None
+
+    @cached_property
+    def row(self) -> ToolFormat:
+        """How its model writes tool calls."""
+        try:
+            return row_of(self._source, self._kind, self._marker)
+        except ModelfilesError as error:
+            raise _failed(error) from None
+
+    @property
+    def harmony(self) -> bool:
+        """Its answers are messages with headers, tools or not."""
+        return all(mark in self._source for mark in HARMONY.marks)
+
+    @cached_property
+    def shows_tools(self) -> bool:
+        return shows_tools(self._source, self._kind)
 
     def chat(self, messages: Sequence[Spelt], tools: Sequence[Mapping[str, Any]], think: Think) -> str:
         try:

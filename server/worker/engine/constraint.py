@@ -71,6 +71,20 @@ class Grammars:
             raise ConstraintError(f"the grammar is larger than {MAX_BYTES // 1024} KiB")
         return self._constraint("lark", lark)
 
+    def spell(self, text: str, tokenize: Callable[[str], list[int]]) -> list[str | int]:
+        """``text`` for a grammar: tokens that are no text to it are numbers. What ends an answer is left out."""
+        found: list[str | int] = []
+        plain = b""
+        for token in tokenize(text):
+            piece = self._pieces(token)
+            if not _spelled(piece, lib.llama_vocab_get_attr(self._vocab, token)).startswith(b"\xff"):
+                plain += piece
+            elif token not in self._eog:
+                found += [plain.decode("utf-8", "ignore")] if plain else []
+                found.append(token)
+                plain = b""
+        return [*found, plain.decode("utf-8", "ignore")] if plain else found
+
     def _constraint(self, kind: str, text: str) -> Constraint:
         key = hashlib.sha256(f"{kind}\n{text}".encode("utf-8", "surrogatepass")).digest()
         matcher = self._compiled.get(key)
@@ -113,6 +127,48 @@ class Grammars:
         )
 
 
+class Deferred:
+    """A constraint that is compiled when it is first asked: most answers with tools call none.
+
+    ``forgive``: told of a grammar that cannot be compiled; the constraint then allows everything.
+    """
+
+    def __init__(self, compile: Callable[[], Constraint], forgive: Callable[[str], None]) -> None:  # noqa: A002
+        self._compile, self._forgive = compile, forgive
+        self._made: Constraint | None = None
+        self._void = False
+
+    def _constraint(self) -> Constraint | None:
+        if self._made is None and not self._void:
+            try:
+                self._made = self._compile()
+            except ConstraintError as error:
+                self._void = True
+                self._forgive(str(error))
+        return self._made
+
+    def allows(self, *tokens: int) -> bool:
+        made = self._constraint()
+        return made is None or made.allows(*tokens)
+
+    def mask(self, row: Row) -> None:
+        if (made := self._constraint()) is not None:
+            made.mask(row)
+
+    def accept(self, *tokens: int) -> None:
+        if (made := self._constraint()) is not None:
+            made.accept(*tokens)
+
+    def forced(self) -> list[int]:
+        made = self._constraint()
+        return made.forced() if made is not None else []
+
+    @property
+    def done(self) -> bool:
+        made = self._constraint()
+        return made is not None and made.done
+
+
 def _spelled(piece: bytes, attribute: int) -> bytes:
     """A token's bytes as llguidance wants them: 0xFF before what is no text, so that no grammar matches it."""
     marker = attribute & USER_DEFINED and piece.startswith(b"<") and piece.endswith(b">")
@@ -142,8 +198,8 @@ class Constraint:
     def __init__(self, matcher: LLMatcher, mask: NDArray[np.uint8], forbidden: NDArray[np.float32]) -> None:
         self._matcher, self._mask, self._forbidden = matcher, mask, forbidden
 
-    def allows(self, token: int) -> bool:
-        return bool(self._matcher.validate_tokens([token]) == 1)
+    def allows(self, *tokens: int) -> bool:
+        return bool(self._matcher.validate_tokens(list(tokens)) == len(tokens))
 
     def mask(self, row: Row) -> None:
         """Makes every token that may not come next impossible, in place."""
@@ -153,8 +209,8 @@ class Constraint:
         np.take(FORBID, self._mask, axis=0, out=self._forbidden, mode="clip")
         row += self._forbidden.reshape(-1)[: row.size]
 
-    def accept(self, token: int) -> None:
-        if not self._matcher.consume_token(token):
+    def accept(self, *tokens: int) -> None:
+        if not self._matcher.consume_tokens(list(tokens)):
             raise self._failure()
 
     def forced(self) -> list[int]:

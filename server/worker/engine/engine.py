@@ -24,7 +24,7 @@ from server.worker.engine.scheduler import Pace, plan_prompts, prompt_budget
 from server.worker.engine.sequence import Sequence, State
 
 if TYPE_CHECKING:
-    from server.worker.engine.constraint import Constraint
+    from server.worker.engine.constraint import Constraint, Deferred
 
 MAX_REPEATS = 30
 """Identical tokens in a row after which a generation is taken for a loop (Ollama's bound)."""
@@ -236,7 +236,7 @@ class Engine:
         raw = row.copy() if top >= 0 else row
         try:
             sampler.prepare(row)
-            token, constraint = self._choose(sequence, row)
+            token, binding = self._choose(sequence, row)
             sampler.accept(token)
             sequence.output += 1
             self._output_tokens += 1
@@ -245,8 +245,9 @@ class Engine:
                 return
             likely = logprob(raw, token, top, self.piece) if top >= 0 else None
             self._append(sequence, token, likely)
-            if constraint is not None:
-                constraint.accept(token)
+            constraint = sequence.constraint if binding is not None else None
+            if constraint is not None and binding is not None:
+                constraint.accept(*binding)
                 if top < 0:
                     self._fast_forward(sequence, constraint)
         except SamplingError as error:
@@ -254,15 +255,24 @@ class Engine:
             return
         self._after(sequence, constraint is not None and constraint.done)
 
-    def _choose(self, sequence: Sequence, row: Row) -> tuple[int, Constraint | None]:
-        """A token and the constraint that holds for it; the mask is computed only when a draw is refused."""
-        token, constraint = sequence.sampler.draw(row), sequence.constraint
-        if constraint is None or sequence.answer.free(token):
+    def _choose(self, sequence: Sequence, row: Row) -> tuple[int, list[int] | None]:
+        """A token, and what of it the constraint takes; the mask is computed only when a draw is refused.
+
+        A token that begins a call as none may begin is refused alone, and another one is drawn.
+        """
+        answer, constraint = sequence.answer, sequence.constraint
+        if (token := answer.due()) >= 0:
             return token, None
-        if not constraint.allows(token):
-            constraint.mask(row)
+        while True:
             token = sequence.sampler.draw(row)
-        return token, constraint
+            binding = answer.binding(token) if constraint is not None else None
+            if constraint is None or binding is None or constraint.allows(*binding):
+                return token, binding
+            if binding == [token]:
+                constraint.mask(row)
+                token = sequence.sampler.draw(row)
+                return token, [token]
+            row[token] = -np.inf
 
     def _append(self, sequence: Sequence, token: int, likely: Logprob | None = None) -> None:
         sequence.repeats = sequence.repeats + 1 if sequence.tokens[-1] == token else 0
@@ -270,7 +280,7 @@ class Engine:
         for chunk in sequence.answer.feed(token, likely):
             self._chunks.append((sequence.id, chunk))
 
-    def _fast_forward(self, sequence: Sequence, constraint: Constraint) -> None:
+    def _fast_forward(self, sequence: Sequence, constraint: Constraint | Deferred) -> None:
         """Tokens that the grammar leaves no choice about join the next batch without being drawn."""
         room = min(sequence.window - len(sequence.tokens), sequence.bound - sequence.output)
         for token in constraint.forced()[: max(room, 0)]:

@@ -58,8 +58,21 @@ def prepare(schema: dict[str, Any]) -> str:
     return text
 
 
+def relaxed(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema of a tool's arguments: what cannot be enforced is left out, so that the rest can be."""
+    walk = _Walk(relaxed=True)
+    prepared: dict[str, Any] = walk.schema(schema, "parameters", 0)
+    if walk.combined and walk.regexes > MAX_COMBINED:
+        raise ConstraintError(f'parameters that combine schemas may have at most {MAX_COMBINED} "pattern"s')
+    if not walk.combined:
+        for node in walk.closable:
+            node["additionalProperties"] = False
+    return prepared
+
+
 class _Walk:
-    def __init__(self) -> None:
+    def __init__(self, *, relaxed: bool = False) -> None:
+        self.relaxed = relaxed
         self.nodes = self.patterns = self.regexes = 0
         self.closable: list[dict[str, Any]] = []
         self.combined = False  # schemas that are laid over each other must stay open, or none of them fits
@@ -89,7 +102,9 @@ class _Walk:
             return not str(value).startswith(DRAFTS)
         if keyword == "format":
             return value not in FORMATS
-        return keyword in DROPPED or (keyword == "uniqueItems" and value is False)
+        if self.relaxed and (keyword in UNSUPPORTED or (keyword == "$ref" and not str(value).startswith("#"))):
+            return True
+        return keyword in DROPPED or (keyword == "uniqueItems" and (self.relaxed or value is False))
 
     def _value(self, keyword: str, value: Any, at: str, depth: int) -> Any:
         if keyword in UNSUPPORTED or keyword == "uniqueItems":

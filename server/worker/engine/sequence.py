@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from server.types import Chunk, Final, FinishReason, Limits, Logprob
 
 if TYPE_CHECKING:
-    from server.worker.engine.constraint import Constraint
+    from server.worker.engine.constraint import Constraint, Deferred
     from server.worker.engine.sampling import Sampler
 
 Tokens = NDArray[np.int32]
@@ -24,8 +24,14 @@ Tokens = NDArray[np.int32]
 class Answer(Protocol):
     """The text side of a sequence: token ids in, chunks out."""
 
-    def free(self, token: int) -> bool:
-        """Would ``token`` stand before or inside the answer's thinking, where no format applies?"""
+    thinking_tokens: int
+    """How many of the tokens fed were thinking."""
+
+    def due(self) -> int:
+        """A token that must come next, whatever would be drawn; -1 as a rule."""
+
+    def binding(self, token: int) -> list[int] | None:
+        """What the constraint must accept if ``token`` comes next; None where no constraint applies."""
 
     def feed(self, token: int, logprob: Logprob | None) -> list[Chunk]:
         """The chunks that became certain."""
@@ -63,7 +69,7 @@ class Sequence:
         answer: Answer,
         *,
         window: int,
-        constraint: Constraint | None = None,
+        constraint: Constraint | Deferred | None = None,
         top_logprobs: int = -1,
         want_context: bool = False,
         truncated: int = 0,
@@ -119,6 +125,7 @@ class Sequence:
             shifted=self.shifted,
             stop_sequence=self.answer.stop_sequence,
             context=tuple(self.tokens) if self.want_context else (),
+            thinking_tokens=self.answer.thinking_tokens,
         )
 
     def close(self) -> None:

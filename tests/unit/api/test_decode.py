@@ -108,6 +108,9 @@ def test_refusals_of_generate(body: str, text: str) -> None:
         ('{"content":[{"type":"text"}]}',
          "json: cannot unmarshal array into Go struct field ChatRequest.messages.content of type string"),
         ("3", "json: cannot unmarshal number into Go struct field ChatRequest.messages of type api.Alias"),
+        ('{"tool_calls":[{"function":{"name":3}}]}',
+         "json: cannot unmarshal number into Go struct field ChatRequest.messages.tool_calls.function.name of type "
+         "string"),
         ('{"tool_calls":[{"function":{"name":"f","arguments":"{}"}}]}',
          "Value looks like object, but can't find closing '}' symbol"),
     ],
@@ -190,6 +193,28 @@ def test_the_slow_scanner_agrees_with_the_parser(value: Any, cut: int) -> None:
     if isinstance(value, dict | list | str) and cut < len(text):
         with pytest.raises(GoSyntaxError, match="unexpected EOF"):
             first_value(text[:cut])
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        (
+            b"[" + b"0," * 2**22 + b"x",
+            "the request body is not valid JSON: unexpected character, expected a JSON value",
+        ),
+        (b"[" * 2**23, "exceeded max depth"),
+        (b'{"a":' * 2**20, "exceeded max depth"),
+        (b'{"model":"' + rb"\u0041" * 2**20 + b'"x', "invalid character 'x' after object key:value pair"),
+        (b'{"prompt":[' + b"0," * 2**22 + b"0]} x", "json: cannot unmarshal array"),
+        (b'{"model":"","Model":"' + b"x" * 2**20 + b'"}', "the request spells one field in two ways"),
+        (b'{"images":["' + b"A" * 2**23 + b'!"]}', f"illegal base64 data at input byte {2**23}"),
+    ],
+)
+def test_no_body_holds_up_the_others(body: bytes, text: str) -> None:
+    """Each needs no walk in Python over all of it, which would take minutes in which nobody else is answered."""
+    with pytest.raises(InvalidRequest) as caught:
+        decode(body, GENERATE)
+    assert caught.value.message.startswith(text)
 
 
 def test_go_escapes() -> None:

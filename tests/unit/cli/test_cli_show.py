@@ -19,6 +19,7 @@ ANSWER: dict[str, Any] = {
         "general.parameter_count": 7_100_000,
         "llama.context_length": 8192,
         "llama.embedding_length": 256,
+        "tokenizer.ggml.add_bos_token": False,
         "tokenizer.ggml.tokens": ["a", "b", "c", "d"],
     },
     "projector_info": {"general.architecture": "clip", "clip.vision.embedding_length": 1024},
@@ -54,8 +55,8 @@ def test_the_blocks_of_ollama(llamada: Callable[..., Any]) -> None:
         "    embedding length    1024\n"
         "\n"
         "  Parameters\n"
-        '    stop                           "<|im_end|>"\n'
-        "    temperature                    0\n"
+        '    stop           "<|im_end|>"\n'
+        "    temperature    0\n"
         "\n"
         "  System\n"
         "    Be kind.\n"
@@ -70,7 +71,8 @@ def test_the_blocks_of_ollama(llamada: Callable[..., Any]) -> None:
 
 def test_verbose_adds_metadata_and_tensors(llamada: Callable[..., Any]) -> None:
     out = llamada("show", "-v", "guide").out
-    assert "    tokenizer.ggml.tokens      [a, b, c, ...+1 more]\n" in out
+    assert "    tokenizer.ggml.tokens           [a, b, c, ...+1 more]\n" in out
+    assert "    tokenizer.ggml.add_bos_token    false\n" in out
     assert "    output.weight    Q8_0    [256 4096]\n" in out
 
 

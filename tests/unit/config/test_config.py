@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,36 @@ def test_keep_alive(text: str, seconds: float) -> None:
 @pytest.mark.parametrize(("text", "value"), [("auto", None), ("1", True), ("false", False)])
 def test_flash_attention(text: str, value: bool | None) -> None:
     assert Config.load({"OLLAMA_FLASH_ATTENTION": text}).flash_attention is value
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("OLLAMA_MODELS", "~no-such-user/models"),
+        ("LLAMADA_DATA_DIR", "~no-such-user"),
+        ("LLAMADA_CONFIG", "~no-such-user/x.toml"),
+        ("OLLAMA_HOST", "a" * 70),
+        ("OLLAMA_HOST", "..:80"),
+        ("OLLAMA_HOST", "\udcff"),
+        ("OLLAMA_HOST", "127.0.0.1 :80"),
+        ("OLLAMA_HOST", "name:password@127.0.0.1"),
+    ],
+)
+def test_bad_paths_and_addresses_are_named(name: str, value: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Config.load({name: value})
+    assert name in str(caught.value) or value in str(caught.value)
+
+
+def test_a_data_directory_with_an_impossible_name_has_no_settings_file() -> None:
+    assert Config.load({"LLAMADA_DATA_DIR": "9" * 5000}).max_queue == 512
+
+
+def test_no_time_is_longer_than_clocks_can_count() -> None:
+    environ = {"OLLAMA_KEEP_ALIVE": "9" * 400, "OLLAMA_LOAD_TIMEOUT": "9" * 400, "LLAMADA_REQUEST_TIMEOUT": "9" * 18}
+    config = Config.load(environ)
+    assert config.keep_alive == -1.0
+    datetime.now() + timedelta(seconds=config.load_timeout) + timedelta(seconds=config.request_timeout)
 
 
 def test_all_bad_values_are_told_together(tmp_path: Path) -> None:

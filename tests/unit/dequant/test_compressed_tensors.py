@@ -71,8 +71,9 @@ def test_what_the_package_decompresses(scheme):
     tensors = kept.of_torch({f"{BASE}.{name}": tensor for name, tensor in packed.items()})
     found = for_checkpoint({"quantization_config": config(**scheme)}).plain(tensors)
     assert list(found) == [f"{BASE}.weight"]
-    np.testing.assert_allclose(found[f"{BASE}.weight"].read(), expected, rtol=1e-5, atol=1e-7)
-    np.testing.assert_allclose(found[f"{BASE}.weight"].read(33, 71), expected[33:71], rtol=1e-5, atol=1e-7)
+    near = 2**-8 if scheme["form"].startswith("nvfp4") else 1e-5  # the package computes those in bfloat16
+    np.testing.assert_allclose(found[f"{BASE}.weight"].read(), expected, rtol=near, atol=1e-7)
+    np.testing.assert_allclose(found[f"{BASE}.weight"].read(33, 71), expected[33:71], rtol=near, atol=1e-7)
 
 
 def parameters(torch, scheme: dict, out: int, columns: int) -> dict:

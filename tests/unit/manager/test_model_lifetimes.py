@@ -62,6 +62,15 @@ async def test_the_default_and_its_date(house: Any, ask: Any) -> None:
     assert timedelta(seconds=298) < left <= timedelta(seconds=300)
 
 
+async def test_the_date_of_an_idle_model_stands_still(house: Any, ask: Any) -> None:
+    manager = house.manager()
+    await ask(manager, house.model("a"))
+    await ask(manager, house.model("b"), keep_alive=-1)
+    dates = [r.expires_at for r in manager.resident()]
+    await asyncio.sleep(0.01)
+    assert [r.expires_at for r in manager.resident()] == dates
+
+
 async def test_a_request_that_races_the_timer_wins_or_reloads(house: Any, ask: Any) -> None:
     manager, model = house.manager(), house.model("a")
     for wait in (0.0, 0.01, 0.02, 0.03):

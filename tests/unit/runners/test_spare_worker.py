@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 from collections.abc import AsyncIterator
@@ -12,6 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
+from server.errors import RunnerError
 from server.runners.process import SPIN_THRESHOLD
 from server.runners.spare import Spare
 
@@ -84,6 +86,18 @@ async def test_a_dead_one_is_not_given_out(spares: Any) -> None:
     process = spare.take(0)
     assert process.pid != dead
     await process.stop()
+
+
+@pytest.mark.parametrize("failing", ["os.pipe", "subprocess.Popen"])
+async def test_no_process_can_be_started(spares: Any, monkeypatch: pytest.MonkeyPatch, failing: str) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    spare, before = spares(), psutil.Process().num_fds()
+    monkeypatch.setattr(failing, refuse)
+    with pytest.raises(RunnerError, match=r"too many open files; raise the limit of open files \(ulimit -n\)"):
+        spare.take(0)
+    assert psutil.Process().num_fds() == before
 
 
 async def test_switched_off(spares: Any) -> None:

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT / "scripts"))
 
-from benchmark.report import Result, read, table, verdict, write_page  # noqa: E402
+from benchmark.report import Result, join, read, table, verdict, write_page  # noqa: E402
 from benchmark.rows import EIGHT, LIFECYCLE, ONE, ROWS  # noqa: E402
 
 ROW = {row.name: row for row in ROWS}
@@ -60,3 +60,11 @@ def test_runs_are_written_and_read_again(tmp_path: Path) -> None:
     assert text.endswith("<!-- /measured -->\nafter\n")
     assert "old" not in text
     assert "| one stream | tok/s | 55 | 55 (-np 1) |" in text
+
+
+def test_rounds_of_several_runs_count_together() -> None:
+    row = ROW["one stream"]
+    runs = [Result(row, [{"tok/s": rate}], {ONE: [{"tok/s": 50.0}]}) for rate in (10.0, 50.0, 60.0)]
+    (together,) = join(runs)
+    assert together.lines() == ["| one stream | tok/s | 50 | 50 (-np 1) | – | 1 | ≥ 0.98 | yes |"]
+    assert len(together.peers[ONE]) == 3

@@ -112,4 +112,4 @@ def test_wrong_sizes_are_told(library):
     size = library.find(ModelName.parse("nano-q8")).weights.size
     manifest.write_bytes(manifest.read_bytes().replace(str(size).encode(), b"7"))
     (trouble,) = troubles(fsck.check(library.root))
-    assert trouble.endswith(f"has {size} bytes instead of 7")
+    assert f"has {size} bytes instead of 7" in trouble

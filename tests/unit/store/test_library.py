@@ -196,13 +196,14 @@ def test_show_overlays_what_the_request_says(library):
     assert list(answer)[:5] == ["license", "modelfile", "parameters", "template", "system"]
     assert answer["license"] == "MIT\nfree text"
     assert answer["system"] == "Overlaid."
-    assert answer["parameters"].splitlines() == [
+    assert answer["parameters"].splitlines() == [  # the model's own: only the Modelfile has the request's
         "num_predict                    8",
-        "seed                           3",
         'stop                           "END"',
         'stop                           "FIN"',
-        "temperature                    0.25",
+        "temperature                    0",
     ]
+    assert "PARAMETER seed 3\n" in answer["modelfile"]
+    assert "PARAMETER temperature 0.25\n" in answer["modelfile"]
     tail = answer["modelfile"].partition("SYSTEM ")[2].splitlines()
     assert tail == [
         "Overlaid.", "PARAMETER num_predict 8", "PARAMETER seed 3", "PARAMETER stop END", "PARAMETER stop FIN",

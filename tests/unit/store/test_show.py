@@ -3,9 +3,11 @@ from __future__ import annotations
 import re
 import struct
 import time
+from types import SimpleNamespace
 
 import pytest
 
+from modelfiles.gguf import GGUFArray
 from server.store import show
 
 
@@ -31,6 +33,20 @@ def test_times_are_local(monkeypatch):
     monkeypatch.undo()
     time.tzset()
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.000000001(Z|[+-]\d\d:\d\d)", show.local_time(1))
+
+
+@pytest.mark.parametrize("nanoseconds", [2**63 * 1000, 10**21, -(10**20)])
+def test_times_that_no_calendar_has(nanoseconds):
+    assert re.fullmatch(r"(9999|1000|0999)-\d\d-\d\dT\d\d:\d\d:\d\d(Z|[+-]\d\d:\d\d)", show.local_time(nanoseconds))
+
+
+def test_endless_arrays_are_not_shown(tmp_path):
+    """Each element of a file's byte would be a hundred bytes of memory here."""
+    few = GGUFArray("u8", 2, tmp_path, 0, 2, b"\x01\x02")
+    many = GGUFArray("u8", show.MAX_SHOWN, tmp_path, 0, show.MAX_SHOWN)
+    header = SimpleNamespace(parameter_count=1, metadata={"a": few, "b": many, "c": few}, types={})
+    assert show._info(header, True, ()) == {"a": [1, 2], "b": None, "c": [1, 2], "general.parameter_count": 1}
+    assert show._info(header, False, ())["a"] is None
 
 
 def test_what_is_no_number_has_no_json():

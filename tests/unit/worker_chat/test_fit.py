@@ -88,6 +88,7 @@ def test_what_the_template_refuses_is_passed_over() -> None:
         (300, 256, 0, False, 0, 128),
         (300, 256, 100, False, 100, 178),
         (300, 256, 999, True, 254, 255),
+        (300, 256, -1, True, 254, 255),  # all of the prompt
         (9, 4, 4, False, 2, 3),
     ],
 )

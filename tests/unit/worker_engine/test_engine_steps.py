@@ -27,8 +27,13 @@ class Recorder:
         self.logprobs: list[Logprob] = []
         self.stop_sequence = ""
 
-    def free(self, token: int) -> bool:
-        return False
+    thinking_tokens = 0
+
+    def due(self) -> int:
+        return -1
+
+    def binding(self, token: int) -> list[int] | None:
+        return [token]
 
     def feed(self, token: int, logprob: Logprob | None) -> list[Chunk]:
         self.tokens.append(token)

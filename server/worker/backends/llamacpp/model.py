@@ -103,14 +103,25 @@ class Vocabulary:
             room = -size
 
 
+def _load(paths: Sequence[str], params: Any) -> Any:
+    if len(paths) == 1:
+        return lib.llama_model_load_from_file(paths[0].encode(), params)
+    given = (ctypes.c_char_p * len(paths))(*(path.encode() for path in paths))
+    return lib.llama_model_load_from_splits(given, len(paths), params)
+
+
 class Model:
-    """Weights (or only the vocabulary) of a GGUF file. ``close`` frees them; contexts must be gone before."""
+    """Weights (or only the vocabulary) of a GGUF file. ``close`` frees them; contexts must be gone before.
+
+    ``parts``: the further files of split weights in their order, whatever they are called.
+    """
 
     def __init__(
         self,
         path: str,
         options: LoadOptions,
         *,
+        parts: Sequence[str] = (),
         vocab_only: bool = False,
         on_progress: Callable[[float], None] | None = None,
     ) -> None:
@@ -120,7 +131,7 @@ class Model:
         if on_progress is not None:
             params.progress_callback = keep["progress"] = lib.llama_progress_callback(_progress(on_progress))
         with Log() as log:
-            self.pointer = lib.llama_model_load_from_file(path.encode(), params)
+            self.pointer = _load([path, *parts], params)
         if not self.pointer:
             raise _load_error(log)
         self._keep = keep
@@ -220,17 +231,29 @@ def _experts_on_cpu(layers: int) -> Any:
 def _load_error(log: list[str]) -> LoadError:
     text = "".join(log).lower()
     memory = any(s in text for s in ("failed to allocate", "out of memory", "unable to allocate", "cudamalloc"))
-    return LoadError(_reason(log), memory=memory)
+    reason = _reason(log)
+    advice = "" if memory else "; `llamada fsck` tells whether its file is damaged"
+    return LoadError(f"llama.cpp cannot load this model: {reason}{advice}", memory=memory)
+
+
+# The most telling first; each wraps the one before it: "error loading model: … failed to load model from PATH".
+REASONS = (
+    r"error loading model: (?!.*failed to load model)(.+)",
+    r"failed to apply lora adapter: (.+)",
+    r": error: (.+)",
+    r"(failed to (?!load model).+)",
+)
 
 
 def _reason(log: list[str]) -> str:
-    """llama.cpp's own reason without paths."""
-    for line in reversed("".join(log).splitlines()):
-        found = re.search(r"error loading model: (.+)|: error: (.+)|failed to (.+)", line)
+    """llama.cpp's own reason without paths and names of functions."""
+    text = "".join(log)
+    for pattern in REASONS:
+        found = re.findall(pattern, text)
         if found:
-            text = next(g for g in found.groups() if g) if found.group(3) is None else f"failed to {found.group(3)}"
-            return re.sub(r"'?/[^\s']+'?", "the model file", text).strip()
-    return "llama.cpp could not read the file"
+            bare = re.sub(r"'?/[^\s']+'?", "the model file", found[-1])
+            return re.sub(r"^(?:\w+: )+", "", bare).strip()
+    return "its file could not be read"
 
 
 def as_tokens(tokens: Sequence[int]) -> np.ndarray[Any, np.dtype[np.int32]]:

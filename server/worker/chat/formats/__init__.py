@@ -1,20 +1,23 @@
-"""How models write tool calls: one small parser per family of spellings.
+"""How models write tool calls: one row of data per family (``rows``), and what is made of it.
 
-``ToolParser`` is what ``output`` needs of them. A parser gives whole calls only, and gives back as content
-whatever turns out not to be a call of a known tool: no text is ever swallowed.
+A row yields the parser of what the model writes (``tool_parser``), the text that such a model would write
+(``render``), the grammar that lets only valid calls through (``grammar``) and a prompt that teaches it (``fallback``).
+Parsers give whole calls only, and give back as content whatever turns out not to be a call of a known tool.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Protocol
 
 from server.types import Chunk
 from server.worker.chat.formats.bare import BareParser
 from server.worker.chat.formats.calls import CallCounter
 from server.worker.chat.formats.marked import MarkedParser
+from server.worker.chat.formats.row import ToolFormat, closing_marker, for_marker
+from server.worker.chat.formats.schemas import Schema
 
-HERMES = "<tool_call>"
+__all__ = ["ToolParser", "closing_marker", "tool_parser"]
 
 
 class ToolParser(Protocol):
@@ -31,21 +34,13 @@ class ToolParser(Protocol):
     def finish(self) -> list[Chunk]: ...
 
 
-def tool_parser(marker: str, tools: Collection[str], counter: CallCounter | None = None) -> ToolParser:
-    """The parser for calls behind ``marker``; "", ``{`` and ``[`` mean that the answer itself is the call."""
+def tool_parser(
+    form: ToolFormat | str, tools: Mapping[str, Schema] | Collection[str], counter: CallCounter | None = None
+) -> ToolParser:
+    """``form``: a row, or a marker of which nothing else is known. ``tools``: names, best with their schemas."""
+    row = for_marker(form) if isinstance(form, str) else form
+    known: Mapping[str, Schema] = tools if isinstance(tools, Mapping) else {name: {} for name in tools}
     counter = counter or CallCounter()
-    marker = marker.strip()
-    if marker in ("", "{", "["):
-        return BareParser(tools, counter)
-    return MarkedParser(marker, closing_marker(marker), tools, counter)
-
-
-def closing_marker(marker: str) -> str:
-    """What closes what ``marker`` opens: ``<x>`` → ``</x>``, ``[X]`` → ``[/X]``, ``<|START_X|>`` → ``<|END_X|>``."""
-    if marker.startswith("<|START_"):
-        return "<|END_" + marker.removeprefix("<|START_")
-    if marker.startswith("<|"):
-        return ""
-    if marker[0] in "<[" and marker[-1] in ">]":
-        return f"{marker[0]}/{marker[1:]}"
-    return ""
+    if row.kind == "object" and row.call[0] == row.section[0] == "":
+        return BareParser(known, counter, row.also)
+    return MarkedParser(row, known, counter)

@@ -1,7 +1,8 @@
 """Calls without a marker: the answer itself is JSON, ``{"name": …, "parameters": {…}}`` or an array of such.
 
 Only an answer whose first character (white space apart) is ``{`` or ``[`` can be a call. Several may follow
-each other, separated by white space, ``;`` or ``,``. JSON that is no call is given back as it was.
+each other, separated by white space, ``;`` or ``,``. JSON that is no call is given back as it was. ``prefixes`` are
+markers that may stand before a call all the same.
 """
 
 from __future__ import annotations
@@ -17,13 +18,15 @@ SEPARATORS = " \t\r\n;,"
 class BareParser:
     marker = ""
 
-    def __init__(self, tools: Collection[str], counter: CallCounter) -> None:
+    def __init__(self, tools: Collection[str], counter: CallCounter, prefixes: tuple[str, ...] = ()) -> None:
+        self._prefixes = prefixes
         self._tools = tools
         self._counter = counter
         self._held = ""
         self._scanner: JsonScanner | None = None
         self._called = False
         self._done = False
+        self._final = False
 
     @property
     def in_call(self) -> bool:
@@ -41,6 +44,14 @@ class BareParser:
     def _step(self, chunks: list[Chunk]) -> bool:
         """One move over the held text; False when more text is needed."""
         start = len(self._held) - len(self._held.lstrip(SEPARATORS if self._called else None))
+        if start == len(self._held):
+            return False
+        rest = self._held[start:]
+        for prefix in self._prefixes:
+            if rest.startswith(prefix):
+                start += len(rest) - len(rest[len(prefix) :].lstrip())
+            elif prefix.startswith(rest) and not self._final:
+                return False
         if start == len(self._held):
             return False
         if self._held[start] not in "{[":
@@ -68,6 +79,7 @@ class BareParser:
 
     def finish(self) -> list[Chunk]:
         chunks: list[Chunk] = []
+        self._final = True
         if self._held and (self._held.strip(SEPARATORS) or not self._called):
             self._give_up(chunks)
         return chunks

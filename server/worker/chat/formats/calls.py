@@ -17,7 +17,7 @@ from typing import Any
 from server.types import ToolCall
 from server.worker.chat.formats.markers import held_back
 
-_INSIDE = re.compile(r'["\\]')
+_INSIDE = {quote: re.compile(rf"[{quote}\\]") for quote in "\"'"}
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _ALPHABET = string.ascii_lowercase + string.digits
 INT64 = range(-(2**63), 2**64)
@@ -26,20 +26,23 @@ INT64 = range(-(2**63), 2**64)
 class JsonScanner:
     """Where does the object or array end that a text begins with? Each character is looked at once.
 
+    ``quotes``: what a text may stand between; with Python's two, parentheses count as brackets, too.
+
     One of the ``stops`` outside a string proves that it never will: then ``broken`` is set.
     """
 
-    def __init__(self, *stops: str) -> None:
+    def __init__(self, *stops: str, quotes: str = '"') -> None:
         self._stops = tuple(filter(None, stops))
-        self._outside = re.compile("|".join((*map(re.escape, self._stops), r'["{}\[\]]')))
+        brackets = r"{}\[\]" if quotes == '"' else r"{}\[\]()"
+        self._outside = re.compile("|".join((*map(re.escape, self._stops), f"[{quotes}{brackets}]")))
         self._at = 0
         self._depth = 0
-        self._in_string = False
+        self._quote = ""
         self.broken = False
 
     def end(self, text: str) -> int:
         """The index behind the value, -1 while it is unfinished. ``text`` is the earlier one and more."""
-        while found := (_INSIDE if self._in_string else self._outside).search(text, self._at):
+        while found := (_INSIDE[self._quote] if self._quote else self._outside).search(text, self._at):
             self._at = found.end()
             mark = found.group()
             if mark == "\\":
@@ -47,16 +50,16 @@ class JsonScanner:
                     self._at -= 1
                     return -1
                 self._at += 1
-            elif mark == '"':
-                self._in_string = not self._in_string
+            elif mark in _INSIDE:
+                self._quote = "" if self._quote else mark
             elif mark in self._stops:
                 self.broken = True
                 return -1
             else:
-                self._depth += 1 if mark in "{[" else -1
+                self._depth += 1 if mark in "{[(" else -1
                 if self._depth <= 0:
                     return self._at
-        self._at = len(text) - (0 if self._in_string else held_back(text[self._at :], *self._stops))
+        self._at = len(text) - (0 if self._quote else held_back(text[self._at :], *self._stops))
         return -1
 
 
@@ -88,13 +91,17 @@ def read_calls(text: str, tools: Collection[str]) -> Calls | None:
     return found if found and len(found) == len(calls) else None
 
 
-def read_arguments(text: str) -> dict[str, Any] | None:
-    """The arguments in ``text``, an object that is them or that holds them under their usual key."""
+def read_arguments(text: str, known: Collection[str] = ()) -> dict[str, Any] | None:
+    """The arguments in ``text``, an object that is them or that holds them under their usual key.
+
+    ``known``: the names of the tool's own parameters.
+    """
     value = load(text)
     if not isinstance(value, dict):
         return None
-    inner = value.get(_key(value))
-    return inner if len(value) == 1 and isinstance(inner, dict) else value
+    key = _key(value)
+    inner = value.get(key)
+    return inner if len(value) == 1 and isinstance(inner, dict) and key not in known else value
 
 
 def load(text: str) -> Any:

@@ -1,158 +1,133 @@
-"""Calls behind a marker: Hermes' ``<tool_call>{"name", "arguments"}</tool_call>`` and its many cousins.
+"""Calls in the text of an answer, read by a row's markers while the text arrives.
 
-Behind the marker comes a JSON value that spells calls, or a tool's name and then its arguments
-(``[TOOL_CALLS]f[ARGS]{…}``). A closing marker may follow. Text around calls is content; white space and the
-closing marker right behind a call are not. What turns out to be no call of a known tool is content, too.
+Text around calls is content; white space and closing markers right behind a call are not. What turns out to be no
+call of a known tool is content, too: nothing is swallowed.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Generator
 
 from server.types import Chunk
-from server.worker.chat.formats.calls import CallCounter, Calls, JsonScanner, read_arguments, read_calls
+from server.worker.chat.formats.bodies import Tools, body, json_begins
+from server.worker.chat.formats.calls import CallCounter
 from server.worker.chat.formats.markers import held_back
-
-NAME_REACH = 256  # characters between a marker and the first brace: more is prose that mentions the marker
+from server.worker.chat.formats.row import IN_JSON, ToolFormat, cores
+from server.worker.chat.formats.scan import NoCall, Reading, Source, literal, meets, space
 
 
 class MarkedParser:
-    def __init__(self, marker: str, closing: str, tools: Collection[str], counter: CallCounter) -> None:
-        self.marker = marker
-        self._closing = closing
-        self._tools = tools
-        self._counter = counter
-        self._held = ""
-        self._content: list[str] = []
-        self._scanner = JsonScanner(marker, closing)
-        self._state = self._text
+    """``row`` has openings, or is of kind ``python`` with calls at the start of the answer only."""
 
-    @property
-    def in_call(self) -> bool:
-        return self._state == self._call
+    def __init__(self, row: ToolFormat, tools: Tools, counter: CallCounter) -> None:
+        self.marker = row.marker if row.openings != ("[",) else ""
+        self._row, self._tools, self._counter = row, tools, counter
+        self._plain = tuple(core for text in row.plain for core in cores(text))
+        self._seek = re.compile("|".join(map(re.escape, (*self._plain, *row.openings))))
+        self._src = Source()
+        self._chunks: list[Chunk] = []
+        self._content: list[str] = []
+        self.in_call = False
+        self._run: Generator[None, None, None] = self._answer() if self.marker else self._at_once()
 
     def feed(self, text: str) -> list[Chunk]:
-        self._held += text
-        return self._advance(final=False)
+        self._src.text += text
+        return self._advance()
 
     def finish(self) -> list[Chunk]:
-        return self._advance(final=True)
+        self._src.final = True
+        return self._advance()
 
-    def _advance(self, *, final: bool) -> list[Chunk]:
-        chunks: list[Chunk] = []
-        while self._held and self._state(chunks, final):
-            pass
-        self._flush(chunks)
+    def _advance(self) -> list[Chunk]:
+        next(self._run, None)
+        self._flush()
+        chunks, self._chunks = self._chunks, []
         return chunks
 
-    def _flush(self, chunks: list[Chunk]) -> None:
-        content = "".join(self._content)
-        if content:
-            chunks.append(Chunk(content=content))
+    def _flush(self) -> None:
+        if content := "".join(self._content):
+            self._chunks.append(Chunk(content=content))
         self._content = []
 
-    def _give(self, size: int) -> None:
-        """The first ``size`` held characters are content."""
-        self._content.append(self._held[:size])
-        self._held = self._held[size:]
+    # -- the whole answer -------------------------------------------------------------------------------
 
-    # -- states: each looks at the held text and says whether to go on ----------------------------------
+    def _answer(self) -> Generator[None, None, None]:
+        src, row = self._src, self._row
+        while True:
+            found = self._seek.search(src.text)
+            if not found:
+                kept = 0 if src.final else held_back(src.text, *self._plain, *row.openings)
+                self._content.append(src.take(len(src.text) - kept))
+                if src.final:
+                    return
+                yield
+                continue
+            self._content.append(src.take(found.start()))
+            if found.group() in self._plain:
+                src.take(len(found.group()))
+                continue
+            try:
+                yield from self._calls()
+            except NoCall as error:
+                self._content.append(src.take(max(error.at, 1)))
+            self.in_call = False
 
-    def _text(self, chunks: list[Chunk], final: bool) -> bool:
-        at = self._held.find(self.marker)
-        if at < 0:
-            self._give(len(self._held) - (0 if final else held_back(self._held, self.marker)))
-            return False
-        self._give(at)
-        self._begin()
-        return True
+    def _at_once(self) -> Generator[None, None, None]:
+        """Only the beginning of the answer can be a call."""
+        src = self._src
+        try:
+            yield from space(src)
+            if src.starts(*self._row.openings):
+                yield from self._calls()
+        except NoCall:
+            src.at = 0
+        self.in_call = False
+        while True:
+            self._content.append(src.take(len(src.text)))
+            if src.final:
+                return
+            yield
 
-    def _begin(self) -> None:
-        self._state, self._scanner = self._call, JsonScanner(self.marker, self._closing)
+    def _calls(self) -> Reading[None]:
+        """One call after the other, from an opening on."""
+        src, row = self._src, self._row
+        while True:
+            self.in_call = True
+            yield from self._open()
+            calls = yield from body(src, row, self._tools)
+            self._flush()
+            self._chunks.append(Chunk(tool_calls=self._counter.number(calls)))
+            src.take(src.at)
+            self.in_call = False
+            if not (yield from self._another()):
+                return
 
-    def _call(self, chunks: list[Chunk], final: bool) -> bool:
-        """The held text begins with the marker, or with a brace where one call follows another."""
-        start = len(self.marker) if self._held.startswith(self.marker) else 0
-        body = re.compile(r"\s*").match(self._held, start).end()  # type: ignore[union-attr]
-        kind = _opening(self._held, body)
-        if kind == "unknown" and not final:
-            return False
-        if kind == "json":
-            return self._value(chunks, final, body, body)
-        brace = self._held.find("{", body)
-        head = self._held[body : brace if brace >= 0 else None]
-        if self._not_a_name(head) or (brace < 0 and final):
-            return self._bare_name(chunks, head, start)
-        return brace >= 0 and self._value(chunks, final, body, brace)
+    def _open(self) -> Reading[None]:
+        row, src = self._row, self._src
+        for text in (*row.also, row.section[0], row.call[0]):
+            yield from space(src)
+            if text and not (text in row.also and row.head.startswith(text)):
+                yield from literal(src, text)
 
-    def _not_a_name(self, head: str) -> bool:
-        return len(head) > NAME_REACH or self.marker in head or bool(self._closing and self._closing in head)
-
-    def _bare_name(self, chunks: list[Chunk], head: str, start: int) -> bool:
-        """No arguments behind the marker: a tool's name alone is a call, anything else is text."""
-        for mark in filter(None, (self._closing, self.marker)):
-            head = head.split(mark)[0]
-        if head.strip() in self._tools:
-            at = self._held.index(head, start)
-            return self._found(chunks, [(head.strip(), {})], at + len(head))
-        return self._no_call(start or 1)
-
-    def _value(self, chunks: list[Chunk], final: bool, body: int, brace: int) -> bool:
-        """A JSON value begins at ``brace``; a name stands before it if that is not ``body``."""
-        size = self._scanner.end(self._held[brace:])
-        if size < 0:
-            return (self._scanner.broken or final) and self._no_call(brace)
-        end = brace + size
-        if brace == body:
-            calls = read_calls(self._held[brace:end], self._tools)
-        else:
-            calls = self._named(self._held[body:brace], self._held[brace:end])
-        return self._found(chunks, calls, end) if calls else self._no_call(end)
-
-    def _named(self, head: str, value: str) -> Calls | None:
-        """The longest known name in ``head`` with the arguments ``value``."""
-        words = re.findall(r"[\w.:/-]+", head)
-        names = [tool for tool in self._tools for word in words if word == tool or re.split(r"[.:]", word).count(tool)]
-        arguments = read_arguments(value)
-        return [(max(names, key=len), arguments)] if names and arguments is not None else None
-
-    def _found(self, chunks: list[Chunk], calls: Calls, end: int) -> bool:
-        self._flush(chunks)
-        chunks.append(Chunk(tool_calls=self._counter.number(calls)))
-        self._held = self._held[end:]
-        self._state = self._after
-        return True
-
-    def _no_call(self, size: int) -> bool:
-        self._give(size)
-        self._state = self._text
-        return True
-
-    def _after(self, chunks: list[Chunk], final: bool) -> bool:
-        """Behind a call: white space and the closing marker go, then another call or text comes."""
-        rest = self._held.lstrip()
-        while self._closing and rest.startswith(self._closing):
-            rest = rest[len(self._closing) :].lstrip()
-        self._held = rest
-        if not rest:
-            return False
-        kind = _opening(rest, 0)
-        partial = any(len(rest) < len(m) and m.startswith(rest) for m in (self.marker, self._closing))
-        if not final and (partial or kind == "unknown"):
-            return False
-        if rest.startswith(self.marker) or kind == "json":
-            self._begin()
-        else:
-            self._state = self._text
-        return True
-
-
-def _opening(text: str, at: int) -> str:
-    """Does JSON (an object, or an array of objects) begin at ``at``? "json", "other", or "unknown" as yet."""
-    if at >= len(text):
-        return "unknown"
-    if text[at] != "[":
-        return "json" if text[at] == "{" else "other"
-    inner = text[at + 1 :].lstrip()
-    return "unknown" if not inner else "json" if inner[0] == "{" else "other"
+    def _another(self) -> Reading[bool]:
+        """Behind a call: skips what closes it, and says whether another one follows."""
+        src, row = self._src, self._row
+        while True:
+            yield from space(src)
+            if not (mark := (yield from meets(src, *row.closings))):
+                break
+            src.at += len(mark)
+        src.take(src.at)
+        for separator in cores(row.between)[:1]:
+            if (yield from meets(src, separator)):
+                src.at += len(separator)
+                yield from space(src)
+        if row.openings and (yield from meets(src, *row.openings)):
+            return True
+        if row.kind in IN_JSON and (yield from json_begins(src)):
+            return True
+        if row.kind == "python" and (yield from meets(src, *(f"{name}(" for name in self._tools))):
+            return True
+        src.at = 0
+        return False

@@ -144,7 +144,11 @@ def compare_first_layers(checkpoint: Checkpoint, beside: Path, findings: Finding
             return
         write_model(made, folder / "part.gguf", "F32", Progress(silent=True))
         write_part(part, folder)
-        judge = load(Checkpoint.open(folder))
+        try:
+            judge = load(Checkpoint.open(folder))
+        except ConversionFailed as error:
+            findings.skipped["first layers"] = error.message
+            return
         with Loaded(folder / "part.gguf") as model:
             compare_logits(judge, read_header(folder / "part.gguf"), model, inner)
     findings.numbers |= {"layers_compared": LAYERS, "kl_of_layers": inner.numbers["kl"]}

@@ -14,7 +14,7 @@ from server.errors import InvalidRequest, StoreError
 from server.store.digests import Digest
 from server.store.library import Library
 from server.store.requests import CreateRequest
-from server.store.rewrite import converter, link_files
+from server.store.rewrite import converter, link_files, link_parts
 from server.store.sources import PLAIN, Sources, quantization
 
 NO_DIGEST = "0000000000000000000"
@@ -49,9 +49,8 @@ async def converted(
         command = [VERBS[kind], "--in", str(link_files(folder, blobs, digests)), "--out", str(out)]
         if kind == "adapter":
             base = sources.model()
-            if base.files:
-                raise InvalidRequest("create the model from its parts first, then the adapter FROM that model")
-            command += ["--base", str(blobs.path(base.part.layer.digest))]
+            whole = blobs.path(base.part.layer.digest)
+            command += ["--base", str(link_parts(folder, blobs, base.files) if base.files else whole)]
         else:
             command += ["--type", wanted, "--name", name]
         status = STATUS[kind]

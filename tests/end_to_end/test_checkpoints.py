@@ -119,6 +119,10 @@ def test_a_peft_folder_is_an_adapter(url: str, tmp_path: Path) -> None:
         options={"temperature": 0, "num_predict": 1},
     )  # fmt: skip
     tokenizer = tiny_models.tr.AutoTokenizer.from_pretrained(tmp_path / "in")
-    wanted = log_softmax(tiny_models.logits(wrapped, tokenizer(PROMPT).input_ids))[-1]
+    tokens = tokenizer(PROMPT).input_ids
+    wanted = np.sort(log_softmax(tiny_models.logits(wrapped, tokens))[-1])[::-1][:20]
+    with wrapped.disable_adapter():
+        plain = np.sort(log_softmax(tiny_models.logits(wrapped, tokens))[-1])[::-1][:20]
+    assert np.abs(wanted - plain).max() > 0.1
     found = [entry["logprob"] for entry in answer["logprobs"][0]["top_logprobs"]]
-    assert np.abs(np.array(found) - np.sort(wanted)[::-1][:20]).max() < 2e-2
+    assert np.abs(np.array(found) - wanted).max() < 2e-2

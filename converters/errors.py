@@ -5,7 +5,8 @@ ConverterError            the text says what to change; no path of the machine i
 ├─ Unsupported            a good input of a kind that cannot be converted; named, with what to do
 ├─ UnsupportedType        no such quantization type, or not from this input
 ├─ OutputExists           a conversion never overwrites
-└─ ConversionFailed       llama.cpp or the disk said no on the way; nothing is left at the destination
+├─ ConversionFailed       llama.cpp or the disk said no on the way; nothing is left at the destination
+└─ VerificationFailed     the result does not say what the source says; nothing is left at the destination
 """
 
 from __future__ import annotations
@@ -36,4 +37,8 @@ class OutputExists(ConverterError):
 
 
 class ConversionFailed(ConverterError):
+    pass
+
+
+class VerificationFailed(ConverterError):
     pass

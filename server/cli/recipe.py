@@ -1,4 +1,4 @@
-"""What `create` is given (a Modelfile, a GGUF, a folder) → the request and the files that it needs. Opens no socket."""
+"""What `create` is given (a Modelfile, GGUF, checkpoint or folder) → the request and its files. Opens no socket."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from server.cli.errors import CliError
 MAGIC = b"GGUF"
 MAX_MODELFILE = 64 * 1024 * 1024
 CHECKPOINTS = ("*.safetensors", "pytorch_model*.bin", "consolidated*.pth")
+# What belongs to a checkpoint besides its weights: settings, tokenizer, chat template, pooling.
+COMPANIONS = ("*.json", "*/*.json", "chat_template.jinja", "tokenizer.model", "vocab.txt", "merges.txt")
 Files = Mapping[str, Path]
 
 
@@ -113,12 +115,37 @@ def has_weights(folder: Path) -> bool:
 
 
 def weights_in(folder: Path) -> dict[str, Path]:
+    """GGUF files, else the files of a checkpoint or of a PEFT adapter, by their names within the folder."""
     found = {path.name: path for path in sorted(folder.glob("*.gguf")) if path.is_file()}
     if found:
         return found
+    if next(folder.glob("*.safetensors"), None):
+        return checkpoint_in(folder)
     if any(next(folder.glob(pattern), None) for pattern in CHECKPOINTS):
-        raise CliError(f"{folder} holds a checkpoint; converting those comes with a later release. Give a GGUF")
-    raise CliError(f"no Modelfile or GGUF files found in {folder}")
+        raise CliError(
+            f"{folder} holds pickled weights, which can run code and are never read; load it where you trust it and "
+            "save it with save_pretrained(folder, safe_serialization=True)"
+        )
+    raise CliError(f"no Modelfile, safetensors or GGUF files found in {folder}")
+
+
+def checkpoint_in(folder: Path) -> dict[str, Path]:
+    """``model*.safetensors`` if there are any (the same weights may lie beside them in another layout), else all."""
+    weights = sorted(folder.glob("*.safetensors"))
+    usual = [path for path in weights if path.name.startswith("model")]
+    others = [path for pattern in COMPANIONS for path in sorted(folder.glob(pattern))]
+    files = {path.relative_to(folder).as_posix(): path for path in (*(usual or weights), *others) if path.is_file()}
+    inside = (folder.resolve(), hub_cache(folder))
+    for name, path in files.items():
+        if not any(place and path.resolve().is_relative_to(place) for place in inside):
+            raise CliError(f"insecure path: {name} is a link to a file outside of {folder}")
+    return files
+
+
+def hub_cache(folder: Path) -> Path | None:
+    """Where the links of a snapshot in the Hugging Face cache lead to."""
+    snapshot = folder.resolve()
+    return snapshot.parent.parent / "blobs" if snapshot.parent.name == "snapshots" else None
 
 
 def merge(files: dict[str, Path], more: Mapping[str, Path]) -> None:

@@ -1,4 +1,4 @@
-"""Create a model: from uploaded GGUF blobs or an installed model, with every Modelfile instruction as a field.
+"""Create a model: from uploaded GGUFs or a checkpoint, or an installed model; every Modelfile instruction is a field.
 
 ``check`` answers what is wrong with the request itself, before anything is streamed; ``create`` yields progress
 objects in Ollama's order and texts. Nothing on this machine is opened because a client named it: files are blobs
@@ -15,6 +15,7 @@ from typing import Any
 
 from server.errors import InvalidRequest, ModelNotFound
 from server.store.assembly import Assembly
+from server.store.checkpoints import NO_DIGEST, converted, is_checkpoint
 from server.store.digests import Digest
 from server.store.importance import Importance
 from server.store.layers import Part
@@ -25,7 +26,6 @@ from server.store.sources import Sources, Weights
 
 __all__ = ["CreateRequest", "check", "create"]
 
-NO_DIGEST = "0000000000000000000"
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 Event = dict[str, Any]
@@ -53,15 +53,20 @@ async def create(
             await asyncio.to_thread(sources.add_base, request.source)
         elif request.files is None:
             raise InvalidRequest("neither 'from' or 'files' was specified")
-        for files, add in (
-            (request.files, sources.add_files),
-            (request.draft_files, sources.add_drafts),
-            (request.adapters, sources.add_adapters),
+        for files, add, kind in (
+            (request.files, sources.add_files, "model"),
+            (request.draft_files, sources.add_drafts, "draft"),
+            (request.adapters, sources.add_adapters, "adapter"),
         ):
-            if files is not None:
-                async with aclosing(_added(files, add)) as events:
-                    async for event in events:
-                        yield event
+            if files is None:
+                continue
+            if is_checkpoint(files):
+                steps = converted(library, sources, files, kind, request, name.model, environment)
+            else:
+                steps = _added(files, add)
+            async with aclosing(steps) as events:
+                async for event in events:
+                    yield event
         await asyncio.to_thread(sources.check)
 
         parts: list[Part] = []

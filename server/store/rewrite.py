@@ -1,4 +1,4 @@
-"""Weights through llama.cpp, in a child process with an empty environment: quantized, merged, or just checked.
+"""Weights through the converters, in a child process with an empty environment: converted, quantized, merged, checked.
 
 The child is ``python -m converters``. It sees the source and a private folder, is killed when the caller
 leaves, and its output becomes a blob only when it said that all is well.
@@ -32,7 +32,8 @@ NICE = "10"  # whoever talks to a loaded model comes first
 
 def child_environment(environment: Mapping[str, str]) -> dict[str, str]:
     # ggml would otherwise fork a debugger on an abort, which takes seconds.
-    return {name: environment[name] for name in PASSED if name in environment} | {"GGML_NO_BACKTRACE": "1"}
+    passed = {name: environment[name] for name in PASSED if name in environment}
+    return passed | {"GGML_NO_BACKTRACE": "1", "HF_HUB_OFFLINE": "1"}
 
 
 async def rewrite(
@@ -48,11 +49,22 @@ async def convert(
     verb: str, source: Path, out: Path, options: Sequence[str], environment: Mapping[str, str]
 ) -> AsyncGenerator[float | str]:
     """``python -m converters VERB``, as above."""
-    complaints = out.with_name("stderr")
+    command = (verb, "--in", str(source), "--out", str(out), *options)
+    async with aclosing(converter(command, out.with_name("stderr"), environment)) as lines:
+        async for told in lines:
+            if told.get("total"):
+                yield told["completed"] / told["total"]
+            if told.get("warning"):
+                yield str(told["warning"])
+
+
+async def converter(
+    command: Sequence[str], complaints: Path, environment: Mapping[str, str]
+) -> AsyncGenerator[dict[str, Any]]:
+    """What ``python -m converters`` tells, line by line. InvalidRequest with its words when it cannot do it."""
     with complaints.open("wb") as stderr:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "converters", verb, "--in", str(source), "--out", str(out),
-            *options, "--nice", NICE,
+            sys.executable, "-m", "converters", *command, "--nice", NICE,
             cwd=PACKAGES, env=child_environment(environment), limit=MAX_LINE,
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=stderr,
         )  # fmt: skip
@@ -63,10 +75,8 @@ async def convert(
         async for line in process.stdout:
             told = _told(line)
             error = told.get("error") or error
-            if told.get("total"):
-                yield told["completed"] / told["total"]
-            if told.get("warning"):
-                yield str(told["warning"])
+            if not error:
+                yield told
         code = await process.wait()
     finally:
         with suppress(ProcessLookupError):
@@ -78,7 +88,7 @@ async def convert(
         logger.error(
             "the converter ended with status %d: %s",
             code,
-            complaints.read_bytes()[-MAX_LOG:].decode("utf-8", "replace"),
+            complaints.read_bytes()[-MAX_LOG:].decode("utf-8", "replace"),  # noqa: ASYNC240 (a few kilobytes)
         )
     if code < 0:
         raise InvalidRequest("llama.cpp cannot read this model: it stopped at once, the file is probably damaged")
@@ -99,3 +109,13 @@ def link_parts(folder: Path, blobs: Blobs, files: Mapping[str, Digest]) -> Path:
     for name, digest in files.items():
         os.symlink(blobs.path(digest).resolve(), folder / name)
     return folder / min(files)
+
+
+def link_files(folder: Path, blobs: Blobs, files: Mapping[str, Digest]) -> Path:
+    """A checkpoint's files under their own names in a folder of their own; names were checked to stay below it."""
+    place = folder / "checkpoint"
+    for name, digest in files.items():
+        path = place / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.symlink(blobs.path(digest).resolve(), path)
+    return place

@@ -36,12 +36,14 @@ EMBEDDED = ("a.", "mm.", "mtp.", "s.", "v.")
 class Weights:
     """One GGUF layer to be. ``files``: the parts of a split model by name; ``headers``: of all its files.
 
+    ``converted``: made here from a checkpoint, in its final type and checked.
     ``more``: the layers of the further parts, where they stay apart.
     """
 
     part: Part
     headers: list[Header] = field(default_factory=list)
     files: dict[str, Digest] = field(default_factory=dict)
+    converted: bool = False
     more: list[Part] = field(default_factory=list)
 
     @property
@@ -71,13 +73,11 @@ class Weights:
 
     def rewrite_as(self, request: CreateRequest) -> str:
         """COPY, a type, or "" for a layer that stays as it is. The errors are Ollama's, status 500."""
-        given = {"model": request.quantize, "draft": request.draft_quantize}.get(self.kind, "").upper()
+        if self.converted:
+            return ""
+        given = {"model": request.quantize, "draft": request.draft_quantize}.get(self.kind, "")
         if given:
-            wanted = file_type_named(given)
-            if wanted is None:
-                raise ServerError(
-                    f"unsupported quantization type {given} - supported types are {', '.join(FILE_NUMBERS)}"
-                )
+            wanted = quantization(given)
             again = self.kind == "model" and bool(request.tensor_types)
             if (self.type_name != wanted or again) and not (self.is_plain or request.allow_requantize):
                 raise ServerError(self._quantized_already())
@@ -105,6 +105,16 @@ class Weights:
         pins.enter_context(library.pin([digest]))
         header = read(library.blobs, digest)
         return Part(Layer(self.part.layer.media_type, digest, header.size), status_of(digest, created), header)
+
+
+def quantization(given: str) -> str:
+    """The type of this name, in any case. Ollama's error, status 500."""
+    wanted = file_type_named(given.upper())
+    if wanted is None:
+        raise ServerError(
+            f"unsupported quantization type {given.upper()} - supported types are {', '.join(FILE_NUMBERS)}"
+        )
+    return wanted
 
 
 class Sources:
@@ -161,6 +171,27 @@ class Sources:
         self.uploaded = found
         self.weights += found
 
+    def add_converted(self, digest: Digest, created: bool, kind: str, *, final: bool) -> None:
+        """A GGUF made of a checkpoint's files; ``kind``: model, draft or adapter. ``final``: in its last type."""
+        self._pins.enter_context(self._library.pin([digest]))
+        header = read(self._blobs, digest)
+        if kind == "model" and self.base is not None:
+            raise InvalidRequest("'from' and 'files' both name a model; give one of them")
+        layer = Layer(LAYER_TYPE + kind, digest, header.size)
+        weights = Weights(Part(layer, status_of(digest, created), header), [header], converted=final)
+        if kind == "adapter":
+            check_adapter(header, self.model().headers)
+        elif kind == "model":
+            self.uploaded = [weights]
+        self.weights.append(weights)
+
+    def model(self) -> Weights:
+        """The model that adapters are for. InvalidRequest when there is none."""
+        found = next((w for w in self.weights if w.kind == "model"), None)
+        if found is None:
+            raise InvalidRequest("no base model was found")
+        return found
+
     def add_drafts(self, files: Mapping[str, Digest]) -> Generator[str, None, None]:
         self.weights += yield from self._ggufs(files, "draft")
 
@@ -168,9 +199,7 @@ class Sources:
         if len(files) > 1:
             raise InvalidRequest("only one adapter is currently supported")
         found = yield from self._ggufs(files, "adapter")
-        model = next((w for w in self.weights if w.kind == "model"), None)
-        if model is None:
-            raise InvalidRequest("no base model was found")
+        model = self.model()
         for adapter in found:
             check_adapter(adapter.headers[0], model.headers)
         self.weights += found
@@ -220,10 +249,6 @@ def _check_file_type(files: Mapping[str, Digest], blobs: Blobs) -> None:
     for path, digest in files.items():
         if path.endswith(".gguf"):
             return
-        if path.endswith(".safetensors"):
-            raise InvalidRequest(
-                "safetensors files cannot be imported by this version; convert the model to GGUF first"
-            )
         if blobs.has(digest):
             with blobs.open(digest) as file:
                 if file.read(4) == b"GGUF":

@@ -95,15 +95,15 @@ def test_without_a_file_it_is_the_modelfile_or_the_models_of_this_folder(folder:
         ("SYSTEM s", "no FROM line"),
         ("FROM x\nBOGUS y", r"\(line 2\): command must be one of"),
         ("FROM ./m.gguf\nFROM sub/m.gguf", "two files are called m.gguf"),
-        ("FROM ./checkpoint", "converting those comes with a later release"),
-        ("FROM ./empty", "no Modelfile or GGUF files found"),
+        ("FROM ./checkpoint", "holds pickled weights, which can run code and are never read"),
+        ("FROM ./empty", "no Modelfile, safetensors or GGUF files found"),
     ],
 )
 def test_what_cannot_be_read_is_said(folder: Path, text: str, message: str) -> None:
     for name in ("sub", "checkpoint", "empty"):
         (folder / name).mkdir()
     (folder / "sub/m.gguf").write_bytes(b"GGUF")
-    (folder / "checkpoint/model.safetensors").touch()
+    (folder / "checkpoint/pytorch_model.bin").touch()
     with pytest.raises(CliError, match=message):
         of_text(text, folder)
 

@@ -118,7 +118,7 @@ class Context:
 
     def _set_adapters(self) -> None:
         count = len(self.model.adapters)
-        adapters = (ctypes.c_void_p * count)(*self.model.adapters)
+        adapters = (type(self.model.adapters[0]) * count)(*self.model.adapters)
         scales = (ctypes.c_float * count)(*([1.0] * count))
         if lib.llama_set_adapters_lora(self.pointer, adapters, count, scales):
             raise LoadError("the adapter cannot be applied to this model")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -12,9 +13,9 @@ from llguidance import LLMatcher, LLTokenizer
 
 from server.types import ToolCall
 from server.worker.chat.formats import tool_parser
-from server.worker.chat.formats.grammar import tool_grammar
+from server.worker.chat.formats.grammar import MAX_CALLS, tool_grammar
 from server.worker.chat.formats.render import render
-from server.worker.chat.formats.row import ToolFormat, cores
+from server.worker.chat.formats.row import IN_JSON, JSON_SHAPED, ToolFormat, cores
 from server.worker.chat.formats.rows import BY_NAME, HERMES, ROWS
 from server.worker.chat.formats.schemas import schemas_of
 
@@ -45,6 +46,13 @@ def accepts(row: ToolFormat, text: str, tools: Any = TOOLS, **options: Any) -> b
     assert not matcher.get_error()
     raw = list(text.encode())
     return bool(matcher.try_consume_tokens(raw) == len(raw) and matcher.is_accepting())
+
+
+def calls_of(row: ToolFormat, text: str) -> list[dict[str, Any]]:
+    parser = tool_parser(row, schemas_of(TOOLS))
+    chunks = [*parser.feed(text), *parser.finish()]
+    assert not "".join(chunk.content for chunk in chunks).strip()
+    return [dict(call.arguments) for chunk in chunks for call in chunk.tool_calls]
 
 
 def said(row: ToolFormat, *given: dict[str, Any], name: str = "get_weather") -> str:
@@ -127,6 +135,58 @@ def test_white_space_is_free_where_the_family_has_a_new_line() -> None:
     assert not accepts(BY_NAME["seed"], loose)
 
 
+def spaced(row: ToolFormat, gap: str, *given: dict[str, Any]) -> str:
+    """Calls with ``gap`` around every marker that does not touch a name, and around what JSON is made of."""
+    head = "" if row.kind in IN_JSON else row.call[0].strip()
+    inner = replace(row, section=("", ""), call=(head, ""), between="", head=row.head + gap, tail=gap + row.tail)
+    listed = (given,) if row.kind in ("array", "keyed") else [(arguments,) for arguments in given]
+    calls = []
+    for some in listed:
+        said_so = re.sub(r'(?<=[{\[,:])(?=["{])|(?<=["}])(?=[}\]:])', gap, said(inner, *some))
+        calls.append(f"{'' if head else row.call[0]}{gap}{said_so}{gap}{row.call[1]}")
+    return gap.join([row.section[0], row.between.join(calls), row.section[1]]).strip()
+
+
+@pytest.mark.parametrize("gap", ["\n", "\r\n\t"], ids=["line", "lines"])
+@pytest.mark.parametrize("row", [row for row in ROWS if row.kind in JSON_SHAPED], ids=lambda row: row.name)
+def test_white_space_around_markers_and_json(row: ToolFormat, gap: str) -> None:
+    given: list[dict[str, Any]] = [{"city": "Rome"}, {"city": "Pisa", "days": 3}][: 2 if row.parallel else 1]
+    text = spaced(exact(row), gap, *given)
+    assert accepts(row, text), text
+    assert calls_of(row, text) == given, text
+
+
+def test_white_space_behind_a_call_asks_for_no_other() -> None:
+    for row in ROWS:
+        if row.parallel and row.kind in ("object", "json") and not row.section[1]:
+            assert accepts(row, said(row, GOOD[0]) + "\n"), row.name
+
+
+SPECIALS = {"<|tool|>": 256, "<|/tool|>": 257}
+"""Tokens of llguidance's vocabulary of bytes that no text is."""
+
+
+@pytest.mark.parametrize("spelt", ["number", "text"])
+def test_a_marker_that_is_a_token_may_be_text(spelt: str) -> None:
+    """Vocabularies have tokens like ``<tool_call>\\n``, too, which are text to a grammar."""
+    row = replace(HERMES, call=("<|tool|>\n", "\n<|/tool|>"))
+    grammar = tool_grammar(row, TOOLS, spell=lambda text: [SPECIALS.get(text, text)])
+    text = said(row, GOOD[0], GOOD[1])
+    tokens: list[int] = []
+    for part in re.split(r"(<\|/?tool\|>)", text):
+        tokens += [SPECIALS[part]] if spelt == "number" and part in SPECIALS else list(part.encode())
+    matcher = LLMatcher(BYTES, grammar, log_level=0)
+    assert matcher.try_consume_tokens(tokens) == len(tokens)
+    assert matcher.is_accepting()
+
+
+@pytest.mark.parametrize("name", ["hermes", "mistral", "devstral", "qwen3-coder", "lfm2", "gemma4"])
+def test_an_answer_has_an_end(name: str) -> None:
+    row = BY_NAME[name]
+    assert accepts(row, said(row, *[GOOD[0]] * MAX_CALLS))
+    assert not accepts(row, said(row, *[GOOD[0]] * (MAX_CALLS + 1)))
+
+
 def test_keywords_that_no_grammar_can_hold_do_not_undo_the_rest() -> None:
     odd = tool("f", type="object", properties={"a": {"type": "integer", "not": {"const": 3}}}, required=["a"])
     assert accepts(HERMES, said(HERMES, {"a": 4}, name="f"), [odd])
@@ -135,8 +195,7 @@ def test_keywords_that_no_grammar_can_hold_do_not_undo_the_rest() -> None:
 
 def test_markers_that_are_tokens_are_numbers() -> None:
     grammar = tool_grammar(HERMES, TOOLS, spell=lambda text: [7] if text == "<tool_call>" else [text])
-    assert "<[7]>" in grammar
-    assert '"<tool_call>"' not in grammar
+    assert '(<[7]> | "<tool_call>")' in grammar
     assert '"</tool_call>"' in grammar
 
 

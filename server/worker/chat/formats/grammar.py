@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from server.worker.chat.formats.row import ToolFormat, fill, parts
+from server.worker.chat.formats.row import JSON_SHAPED, ToolFormat, fill, parts
 from server.worker.chat.formats.schemas import Schema, parameters_of
 from server.worker.chat.formats.values import Lark
 from server.worker.engine.schema import relaxed
@@ -18,6 +18,7 @@ from server.worker.engine.schema import relaxed
 Spell = Callable[[str], Sequence[str | int]]
 HARMONY = "<|channel|>commentary to=functions.{name} <|constrain|>json<|message|>"
 HARMONY_START = "<|start|>assistant"
+MAX_CALLS = 64  # in one answer; a model that repeats itself would write calls until its window is full
 ID, NUMBER = "/[a-zA-Z0-9]{9}/", "/[0-9]{1,3}/"
 
 
@@ -46,17 +47,27 @@ def tool_grammar(
 
 
 def _calls(lark: Lark, row: ToolFormat, parallel: bool) -> str:
-    opening, closing = lark.loose(row.section[0]), lark.loose(row.section[1])
     if row.kind == "harmony":
         return f"({lark.loose(HARMONY_START)})? tool"
+    opening, closing = lark.loose(row.section[0]), _closing(lark, row, row.section[1])
     if row.kind in ("array", "keyed"):
-        more = ' (ws? "," ws? tool)*' if parallel else ""
+        more = f' (ws? "," ws? tool){{0,{MAX_CALLS - 1}}}' if parallel else ""
         return f'{opening} ws? "[" ws? tool{more} ws? "]" {closing}'
-    call = f"{lark.loose(row.call[0])} tool {lark.loose(row.call[1])}"
-    more = f" ({lark.loose(row.between) or 'ws?'} {call})*" if parallel else ""
-    if row.between == ", ":
-        more = more.replace(lark.loose(row.between), '"," ws?', 1)
-    return f"{opening} {call}{more} {closing}"
+    before = "ws? " if row.kind in JSON_SHAPED and row.section[0] else ""
+    call = f"{before}{lark.loose(row.call[0])} tool {_closing(lark, row, row.call[1])}"
+    if not parallel:
+        return f"{opening} {call} {closing}"
+    # White space may be an answer's last: where only a call could follow it, a model had to go on calling.
+    return f"{opening} {call} ({_between(lark, row)} {call}){{0,{MAX_CALLS - 1}}} ws? {closing}"
+
+
+def _closing(lark: Lark, row: ToolFormat, text: str) -> str:
+    """Behind JSON, white space is free before what closes it."""
+    return lark.loose(f"\n{text}" if row.kind in JSON_SHAPED and text.strip() else text)
+
+
+def _between(lark: Lark, row: ToolFormat) -> str:
+    return '"," ws?' if row.between == ", " else lark.loose(row.between) or "ws?"
 
 
 class _Tool:
@@ -81,7 +92,8 @@ class _Tool:
                 return f'ws? "{{" ws? {lark.quoted(self.name)} ws? ":" ws? {self._json()} ws? "}}"'
             case "harmony":
                 return f"{lark.loose(fill(HARMONY, name=self.name))} {self._json()}"
-        return f"{self._head()} {self._arguments()} {lark.loose(row.tail)}"
+        space = "ws?" if row.kind == "json" else ""
+        return f"{self._head()} {space} {self._arguments()} {_closing(lark, row, row.tail)}"
 
     def _head(self) -> str:
         known = {"{id}": ID, "{index}": NUMBER}

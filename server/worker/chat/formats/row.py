@@ -30,6 +30,7 @@ Kind = Literal["object", "array", "keyed", "json", "tags", "python", "bare", "ha
 Pair = tuple[str, str]
 OBJECT = (("name", "name"), ("arguments", "arguments"))
 IN_JSON = ("object", "array", "keyed")
+JSON_SHAPED = (*IN_JSON, "json")
 HERMES_MARKER = "<tool_call>"
 
 

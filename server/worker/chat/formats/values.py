@@ -15,7 +15,7 @@ from server.worker.chat.formats.literals import bare_text, python_text
 from server.worker.chat.formats.row import cores, fill
 from server.worker.chat.formats.schemas import Schema, is_text, resolved
 
-WHITE_SPACE = r"[ \n\t]{0,22}"
+WHITE_SPACE = r"[ \r\n\t]{0,22}"
 MAX_LENGTH = 2000  # longer bounds cost the compiler too much and bind nobody
 _DATE, _TIME = r"[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])", r"([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]"
 _HOST = r"[a-z][a-z0-9]{0,20}(\.[a-z][a-z0-9]{0,20}){0,3}"
@@ -43,7 +43,7 @@ class Lark:
         self._rules: dict[str, str] = {}
 
     def text(self) -> str:
-        rules = {"start": self._rules["start"], **self._rules, "ws": r"/[ \n\t]{1,9}/"}
+        rules = {"start": self._rules["start"], **self._rules, "ws": r"/[ \r\n\t]{1,9}/"}
         return "\n".join(f"{name}: {body}" for name, body in rules.items()) + "\n"
 
     def add(self, name: str, body: str) -> str:
@@ -59,9 +59,14 @@ class Lark:
         """``text`` with any white space for its new lines."""
         if not text.strip():
             return "ws?" if text else ""
-        core = " ws? ".join(self.exact(part) for part in cores(text))
+        core = " ws? ".join(map(self._marker, cores(text)))
         before = "ws? " if text[0] == "\n" else ""
         return f"{before}{core}{' ws?' if text[-1] == chr(10) else ''}"
+
+    def _marker(self, text: str) -> str:
+        """By number, or letter by letter: vocabularies have tokens that hold a marker and its new line, too."""
+        spelt = self.exact(text)
+        return spelt if spelt == _quoted(text) else f"({spelt} | {_quoted(text)})"
 
     def quoted(self, text: str) -> str:
         """A text in JSON."""

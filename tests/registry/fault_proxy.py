@@ -51,6 +51,7 @@ class FaultProxy:
             for task in self.tasks:
                 task.cancel()
             await asyncio.gather(*self.tasks, return_exceptions=True)
+            await asyncio.sleep(0)  # the sockets close in the loop's next turn
 
     def _fault(self, path: str) -> Fault | None:
         for number, fault in enumerate(self.faults):
@@ -65,6 +66,9 @@ class FaultProxy:
         task.add_done_callback(self.tasks.discard)
         try:
             await self._answer(reader, writer)
+        except asyncio.CancelledError:
+            writer.transport.abort()  # a peer that no longer reads would keep it open
+            raise
         finally:
             writer.close()
 
@@ -120,9 +124,9 @@ class FaultProxy:
             writer.write(answer.encode("latin-1"))
             await self._body(fault, their_reader, writer, "/blobs/sha256" in path)
         finally:
+            their_writer.transport.abort()  # at once: the wait below may be cancelled; nothing of it is wanted any more
             up.cancel()
             await asyncio.gather(up, return_exceptions=True)
-            their_writer.transport.abort()  # nothing of it is wanted any more, sent or not
 
     async def _body(
         self, fault: Fault | None, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, count: bool

@@ -38,7 +38,7 @@ async def spares() -> AsyncIterator[Any]:
 
 async def spin_of(pid: int) -> str | None:
     """The kernel shows an empty environment for a moment while a program is being started."""
-    while not (found := psutil.Process(pid).environ()):
+    while not (found := psutil.Process(pid).environ()):  # noqa: ASYNC110
         await asyncio.sleep(0.01)
     return found.get("GOMP_SPINCOUNT")
 

@@ -177,7 +177,7 @@ def llama_wheel(choice: Choice, environment: Mapping[str, str]) -> Path:
     if WHEELHOUSE.is_dir() and (found := next(WHEELHOUSE.glob("llama_cpp_python-*.whl"), None)):
         return found
     need_compiler(environment)
-    say("Building llama.cpp for this machine: about two minutes on two cores. It is kept, later set-ups reuse it.")
+    say("Building llama.cpp for this machine: two to four minutes on two cores. It is kept, later set-ups reuse it.")
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
         # A CPU wheel in pip's cache is as good as a new one, if it is complete; one for a GPU cannot be told from it.

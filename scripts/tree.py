@@ -18,7 +18,6 @@ LENGTH = 110
 # Folders whose files need no line each.
 WHOLE = {
     "scripts/guide/facts": "what the built-in model is taught, in two languages",
-    "docs/images": "pictures of these pages",
     "tests/golden": "what real Ollama answered, and the models it answered for",
 }
 LINES = {
